@@ -1,0 +1,112 @@
+# `make run` needs Python >=3.11,<3.14, make and a package registry; nothing else.
+# Works with GNU make 3.81 (macOS) and later.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+REPLAY_DB := .caudal/replay/bank_marketing/mlflow.db
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+##@ On a laptop
+
+.PHONY: run
+run: $(VENV)/run.stamp ## Replay 30 months of the bank_marketing data set (ARGS="..." for its options)
+	@$(BIN)/caudal replay bank_marketing $(ARGS)
+
+.PHONY: ui
+ui: $(VENV)/run.stamp ## Show the replay's models in MLflow's own interface (http://127.0.0.1:5000)
+	@test -f $(REPLAY_DB) || { echo "There is no $(REPLAY_DB) yet: call 'make run' first." >&2; exit 1; }
+	@echo "MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  $(BIN)/mlflow ui --backend-store-uri sqlite:///$(REPLAY_DB) --host 127.0.0.1 --port 5000 --workers 1
+
+##@ Development
+
+.PHONY: dev
+dev: $(VENV)/dev.stamp ## Install what development needs
+
+.PHONY: test
+test: lint ## Lint, check types, run every test (ARGS="..." for pytest's options)
+	@echo "==> pytest"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp ## Lint, check the format and the types
+	@echo "==> ruff check"
+	@$(BIN)/ruff check
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: clean
+clean: ## Remove the environment, caches and the local state
+	rm -rf $(VENV) .caudal .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find libs services pipeline infra tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+##@ Dependencies
+
+# dev.txt comes first: it is the constraint of all that shares its versions.
+SHARED_LOCKS := run ingest_function etl_beam trainer batch_scoring serving monitor mlflow_server
+OWN_LOCKS := checkov workflows_emulator rehearsal ci_tools
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock" $(UPGRADE)
+
+.PHONY: lock
+lock: ## Resolve requirements/*.in into hashed files (UPGRADE=--upgrade for new versions); needs uv
+	@command -v $(UV) >/dev/null || { \
+	  echo "'make lock' needs uv (python3 -m pip install uv), or UV=/path/to/uv." >&2; exit 1; }
+	@echo "==> dev"
+	@$(COMPILE) --python-version 3.11 requirements/dev.in -o requirements/dev.txt
+	@for name in $(SHARED_LOCKS); do echo "==> $$name"; \
+	  $(COMPILE) --python-version 3.11 -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt \
+	  || exit 1; done
+	@for name in $(OWN_LOCKS); do echo "==> $$name"; \
+	  $(COMPILE) --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	@echo "==> emulators"
+	@$(COMPILE) --python-version 3.13 --override requirements/emulators.override.in \
+	  requirements/emulators.in -o requirements/emulators.txt
+
+##@ Help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# Stamps: nothing is installed, and no network touched, until a requirements file changes.
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no '$(PYTHON)' here: install Python 3.11, 3.12 or 3.13, or call make PYTHON=/path/to/python." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "Caudal needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): call make PYTHON=python3.12, for example." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' has no venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "==> Installing requirements/run.txt into $(VENV) (once; about 1 GB)"
+	@$(PIP) install --no-deps --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@echo "==> Installing requirements/dev.txt into $(VENV) (once)"
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
