@@ -213,8 +213,8 @@ def check(content: bytes, where: str) -> None:
     if found != CONTENT_SHA256:
         raise ContentMismatchError(
             f"{where}: the rows differ from the pinned data set (SHA-256 {found}, not {CONTENT_SHA256})",
-            "make it again, if need be from the other source; if both differ, the publisher has changed the data, and the pin, "
-            "the README and the contract need a review before it ships",
+            "make it again, if need be from the other source; if both differ, the publisher has changed "
+            "the data, and the pin, the README and the contract need a review before it ships",
         )
 
 
