@@ -100,13 +100,17 @@ $(BIN)/python:
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
-	@echo "==> Installing requirements/run.txt into $(VENV) (once; about 1 GB)"
+$(VENV)/packages.stamp: requirements/run.txt | $(BIN)/python
+	@echo "==> Installing requirements/run.txt into $(VENV) (once; takes a minute and 1 GB)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/run.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The project is installed editable: only its packaging is a reason to repeat it, and that needs no network.
+$(VENV)/run.stamp: pyproject.toml $(VENV)/packages.stamp
+	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
-	@echo "==> Installing requirements/dev.txt into $(VENV) (once)"
+	@echo "==> Installing requirements/dev.txt into $(VENV) (once; takes a minute and 1.5 GB)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
