@@ -1,0 +1,53 @@
+"""The contract's source and columns: what lands, and what each value may be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from caudal.yaml_document import Section
+
+ColumnType = Literal["integer", "number", "decimal", "boolean", "category", "text", "date", "timestamp"]
+ORDERED_TYPES: tuple[ColumnType, ...] = ("integer", "number", "decimal")
+
+
+class CsvDialect(Section):
+    """How CSV files of this source are written."""
+
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    quote: str = Field(default='"', min_length=1, max_length=1)
+    encoding: str = "utf8"
+    null_values: tuple[str, ...] = ("",)
+
+
+class Source(Section):
+    """Where landed files lie below `<landing>/<contract>/`, and how they are written.
+
+    The format follows from the name: .csv, .ndjson, .jsonl or .parquet, each with or without .gz (not Parquet).
+    """
+
+    files: str = "*"
+    csv: CsvDialect = CsvDialect()
+    citation: str = ""
+    licence: str = ""
+
+
+class Column(Section):
+    """One column of the source.
+
+    Attributes:
+        required: a row without a value is rejected.
+        range: the smallest and the largest value that a row may have, both included.
+        values: the values that a row may have.
+        unit: what a number counts, for readers.
+        personal: never shown in clear in logs, reports, MLflow or prediction logs.
+    """
+
+    type: ColumnType
+    required: bool = False
+    range: tuple[float, float] | None = None
+    values: tuple[str, ...] | None = None
+    unit: str = ""
+    personal: bool = False

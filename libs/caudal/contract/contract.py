@@ -1,0 +1,273 @@
+"""The contract as a whole: its sections, the checks that span them, and what follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, PrivateAttr
+
+from caudal.contract.columns import ORDERED_TYPES, Column, Source
+from caudal.contract.features import Feature, Features
+from caudal.contract.modelling import Gate, Label, Model, Task
+from caudal.contract.monitoring import Monitor, Retrain
+from caudal.yaml_document import Document, Path, Section
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Two parts of a contract that don't fit together."""
+
+    path: Path
+    what: str
+    mend: str
+
+
+class Contract(Section):
+    """One data set and its model.
+
+    Attributes:
+        contract: version of this format.
+        key: the column that names a row; one row a key reaches the warehouse.
+        event_time: the column that says when the row's event happened.
+        version: the column that orders two rows of one key, if the source has one.
+        time_zone: of naive timestamps, event dates and calendar features; stored values are UTC.
+        never: columns that never reach a model, with the reason.
+    """
+
+    contract: Literal[1]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    question: str
+    source: Source = Source()
+    key: str
+    event_time: str
+    version: str | None = None
+    time_zone: str = "UTC"
+    columns: dict[str, Column] = Field(min_length=3)
+    label: Label
+    task: Task
+    features: Features
+    never: dict[str, str] = Field(default_factory=dict)
+    model: Model = Model()
+    gate: Gate
+    monitor: Monitor = Monitor()
+    retrain: Retrain = Retrain()
+
+    _document: Document = PrivateAttr(default=Document("contract", {}))
+    _text: str = PrivateAttr(default="")
+
+    @property
+    def text(self) -> str:
+        """The contract as it was written."""
+        return self._text
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    def where(self, *path: str | int) -> str:
+        """`file:line` at which a part of the contract was written."""
+        return self._document.where(path)
+
+    def model_features(self) -> tuple[Feature, ...]:
+        """Every input of the model, in order."""
+        return self.features.all()
+
+    def personal_columns(self) -> frozenset[str]:
+        return frozenset(name for name, column in self.columns.items() if column.personal)
+
+    def arrow_schema(self) -> pa.Schema:
+        """The source's columns as Arrow types (see `arrow_type`)."""
+        import pyarrow as pa
+
+        from caudal.contract.types import arrow_type
+
+        return pa.schema([pa.field(name, arrow_type(column.type)) for name, column in self.columns.items()])
+
+    def digest(self) -> str:
+        """SHA-256 of the contract's meaning: comments, order of keys and layout don't count."""
+        return _digest(self.model_dump(mode="json"))
+
+    def model_digest(self) -> str:
+        """SHA-256 of the sections that decide which model comes out of given rows."""
+        said = self.model_dump(mode="json")
+        sections = {k: said[k] for k in ("key", "event_time", "time_zone", "label", "task", "features", "never")}
+        sections["model"] = {k: v for k, v in said["model"].items() if k != "search"}
+        sections["columns"] = {
+            name: said["columns"][name]
+            for name in sorted({f.name for f in self.model_features() if not f.derived} | {self.label.column})
+        }
+        return _digest(sections)
+
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Everything that is well typed and still can't be meant."""
+        columns = self.columns
+        named: list[tuple[Path, str]] = [
+            (("key",), self.key),
+            (("event_time",), self.event_time),
+            (("label", "column"), self.label.column),
+            *((("features", "numeric", i), name) for i, name in enumerate(self.features.numeric)),
+            *((("features", "categorical", i), name) for i, name in enumerate(self.features.categorical)),
+            *((("features", "boolean", i), name) for i, name in enumerate(self.features.boolean)),
+            *((("features", "text", name), name) for name in self.features.text),
+            *((("never", name), name) for name in self.never),
+            *((("gate", "slices", i), name) for i, name in enumerate(self.gate.slices)),
+        ]
+        if self.version is not None:
+            named.append((("version",), self.version))
+        for i, window in enumerate(self.features.windows):
+            named.append((("features", "windows", i, "entity"), window.entity))
+            for aggregate, used in window.values.items():
+                named += [
+                    (("features", "windows", i, "values", aggregate), name)
+                    for name in used
+                    if not (name == "*" and aggregate == "count")
+                ]
+        for path, name in named:
+            if name not in columns:
+                yield Mismatch(path, f"'{name}' is not one of the columns", _closest(name, list(columns)))
+        yield from self._column_mismatches()
+        yield from self._feature_mismatches()
+        yield from self._label_mismatches()
+        if self.time_zone not in available_timezones():
+            yield Mismatch(
+                ("time_zone",),
+                f"'{self.time_zone}' is not a time zone",
+                _closest(self.time_zone, sorted(available_timezones())),
+            )
+        kept = columns.get(self.key)
+        for path, name, column in (
+            (("key",), self.key, kept),
+            (("event_time",), self.event_time, columns.get(self.event_time)),
+        ):
+            if column is not None and not column.required:
+                yield Mismatch(path, f"'{name}' is not required", f"say 'required: true' at columns.{name}")
+        event = columns.get(self.event_time)
+        if event is not None and event.type not in ("date", "timestamp"):
+            yield Mismatch(
+                ("event_time",),
+                f"'{self.event_time}' is of type {event.type}",
+                "the event time must be a column of type date or timestamp",
+            )
+
+    def _column_mismatches(self) -> Iterator[Mismatch]:
+        for name, column in self.columns.items():
+            if name.startswith("_"):
+                yield Mismatch(
+                    ("columns", name),
+                    f"the column '{name}' starts with an underscore, as Caudal's own columns do",
+                    "rename it in the source",
+                )
+            if column.range is not None:
+                low, high = column.range
+                if column.type not in ORDERED_TYPES:
+                    yield Mismatch(
+                        ("columns", name, "range"),
+                        f"a {column.type} has no range",
+                        "remove 'range', or write the type integer, number or decimal",
+                    )
+                if low > high:
+                    yield Mismatch(
+                        ("columns", name, "range"),
+                        f"the range of '{name}' is impossible: {low:g} is above {high:g}",
+                        f"write [{high:g}, {low:g}]",
+                    )
+            if column.values is not None and column.type not in ("category", "text"):
+                yield Mismatch(
+                    ("columns", name, "values"),
+                    f"'{name}' lists values but is of type {column.type}",
+                    "write 'type: category', or give a range",
+                )
+            if column.values is not None and len(set(column.values)) < max(len(column.values), 1):
+                yield Mismatch(
+                    ("columns", name, "values"),
+                    f"'{name}' lists no value, or one twice",
+                    "list each allowed value once",
+                )
+
+    def _feature_mismatches(self) -> Iterator[Mismatch]:
+        features = self.features
+        kinds: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+            ("numeric", features.numeric, ORDERED_TYPES),
+            ("categorical", features.categorical, ("category", "boolean", "integer")),
+            ("boolean", features.boolean, ("boolean",)),
+            ("text", tuple(features.text), ("text", "category")),
+        )
+        for kind, names, types in kinds:
+            for i, name in enumerate(names):
+                path: Path = ("features", kind, name if kind == "text" else i)
+                if name in self.columns and self.columns[name].type not in types:
+                    yield Mismatch(
+                        path,
+                        f"'{name}' is of type {self.columns[name].type}; {kind} features are {', '.join(types)}",
+                        "move it to the kind that fits its type",
+                    )
+                for taken, role in ((self.label.column, "the label"), (self.key, "the key")):
+                    if name == taken:
+                        yield Mismatch(path, f"'{name}' is {role}", "remove it from the features")
+                if name in self.never:
+                    yield Mismatch(
+                        path,
+                        f"'{name}' is both a feature and in 'never' ({self.never[name]})",
+                        "remove it from one of the two",
+                    )
+        inputs = [feature.name for feature in self.model_features()]
+        if not inputs:
+            yield Mismatch(("features",), "there is no feature", "name at least one column")
+        for name in sorted({name for name in inputs if inputs.count(name) > 1}):
+            yield Mismatch(("features",), f"the feature '{name}' occurs twice", "keep one of them")
+        for i, window in enumerate(features.windows):
+            for aggregate, used in window.values.items():
+                for name in used:
+                    if name == self.label.column and (window.delay or None) is None:
+                        yield Mismatch(
+                            ("features", "windows", i),
+                            f"the label '{name}' enters a window that has no delay",
+                            "add 'delay', at least as long as label.due_after",
+                        )
+                    elif name == self.label.column and window.delay and window.delay < self.label.due_after:
+                        yield Mismatch(
+                            ("features", "windows", i, "delay"),
+                            f"the label '{name}' enters a window before it is due",
+                            "make the delay at least as long as label.due_after",
+                        )
+                    if name in self.never:
+                        yield Mismatch(
+                            ("features", "windows", i, "values", aggregate),
+                            f"'{name}' is in 'never' ({self.never[name]})",
+                            "aggregate another column",
+                        )
+
+    def _label_mismatches(self) -> Iterator[Mismatch]:
+        column = self.columns.get(self.label.column)
+        if self.task == "binary" and self.label.positive is None:
+            yield Mismatch(("label",), "a binary task needs 'positive'", "say which value counts as 1")
+        if (
+            column is not None
+            and column.values is not None
+            and self.label.positive is not None
+            and self.label.positive not in column.values
+        ):
+            yield Mismatch(
+                ("label", "positive"),
+                f"'{self.label.positive}' is not a value of '{self.label.column}'",
+                f"choose one of {', '.join(column.values)}",
+            )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _closest(name: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"write '{close[0]}'" if close else "name a column that stands under 'columns'"

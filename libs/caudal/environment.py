@@ -1,0 +1,183 @@
+"""The environment: the one file that differs between a laptop and production.
+
+`file://` or `gs://`, `duckdb:` or `bigquery:`, sizes, schedules, destinations of alarms, budget. No service asks
+where it runs; it opens what the environment names (`caudal.backends`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from caudal.contract.values import Duration
+from caudal.errors import InvalidEnvironment, Problem
+from caudal.storage.files import file_uri
+from caudal.storage.port import join
+from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document
+
+
+class Places(Section):
+    """Where objects lie. `{root}` stands for the environment's root."""
+
+    landing: str
+    artifacts: str
+    models: str
+
+
+class Ingest(Section):
+    """How much one call of the ingest function takes on, and what it refuses.
+
+    Attributes:
+        budget_bytes: a call stops taking objects once it has read so many bytes.
+        budget_time: a call stops taking objects after this time.
+        largest_object_bytes: a larger object is refused, since it could never finish within a call.
+    """
+
+    budget_bytes: int = Field(default=2_000_000_000, gt=0)
+    budget_time: Duration = Field(default="20m", validate_default=True)
+    largest_object_bytes: int = Field(default=8_000_000_000, gt=0)
+
+
+class Etl(Section):
+    """How the Beam pipeline runs.
+
+    Attributes:
+        options: Beam's own pipeline options, passed on as they are.
+        shards: the number of shards a shuffle has; half a million to a million rows each is best.
+    """
+
+    options: tuple[str, ...] = ()
+    shards: int = Field(default=4, gt=0, le=4096)
+
+
+class Schedule(Section):
+    """How often a run starts; as-of instants are floored to this period."""
+
+    every: Duration = Field(default="1d", validate_default=True)
+
+
+class AlarmDestination(Section):
+    """Where alarms go."""
+
+    type: Literal["console", "log", "file", "monitoring"]
+    path: str | None = None
+
+
+class Environment(Section):
+    """One place in which Caudal runs.
+
+    Attributes:
+        root: the folder below which a laptop keeps everything; cloud environments have none.
+        warehouse: `duckdb:<path>` or `bigquery:<project>`.
+        tracking: MLflow's tracking URI.
+        alarms: where alarms go; an environment without a destination is refused.
+        rollout: whether a candidate that passed the gate is live at once, or a challenger first.
+    """
+
+    environment: Literal[1]
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    root: str = ""
+    places: Places
+    warehouse: str = Field(pattern=r"^(duckdb|bigquery):.+")
+    tracking: str
+    ingest: Ingest = Ingest()
+    etl: Etl = Etl()
+    schedule: Schedule = Schedule()
+    alarms: tuple[AlarmDestination, ...] = Field(min_length=1)
+    rollout: Literal["champion", "challenger"] = "champion"
+
+    @property
+    def root_path(self) -> Path:
+        """The root as an absolute path."""
+        return Path(self.root).absolute()
+
+    def landing(self, contract: str) -> str:
+        """Where files of a contract land."""
+        return join(self.places.landing, contract)
+
+    def ledger(self, contract: str, *parts: str) -> str:
+        """Where the ledger of a contract lies."""
+        return join(self.places.artifacts, "ledger", contract, *parts)
+
+    def runs(self, contract: str, *parts: str) -> str:
+        """Where the runs of a contract are recorded."""
+        return join(self.places.artifacts, "runs", contract, *parts)
+
+    def staging(self, contract: str, *parts: str) -> str:
+        """Where Parquet waits to be loaded."""
+        return join(self.places.artifacts, "staging", contract, *parts)
+
+    def quarantine(self, contract: str, *parts: str) -> str:
+        """Where lines and files go that can't be read."""
+        return join(self.places.artifacts, "quarantine", contract, *parts)
+
+    def snapshots(self, contract: str, *parts: str) -> str:
+        """Where snapshots of training rows lie."""
+        return join(self.places.artifacts, "snapshots", contract, *parts)
+
+    def packages(self, contract: str, model_type: str, *parts: str) -> str:
+        """Where model packages lie, by type and version."""
+        return join(self.places.models, contract, model_type, *parts)
+
+    def config(self, digest: str, *parts: str) -> str:
+        """Where one version of the contract and the environment is published."""
+        return join(self.places.artifacts, "config", digest, *parts)
+
+    def to_yaml(self) -> str:
+        """The environment with every place resolved, as `parse_environment` reads it back."""
+        import yaml
+
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True)
+
+
+def parse_environment(text: str, name: str = "environment", root: Path | None = None) -> Environment:
+    """Parses an environment.
+
+    Args:
+        text: YAML.
+        name: the file's name, for messages.
+        root: replaces the file's own root, as `--root` does.
+
+    Raises:
+        InvalidEnvironment: with file, line and mend of every problem.
+    """
+    try:
+        document = read_document(text, name)
+        values = dict(document.values)
+        if root is not None:
+            values["root"] = str(root)
+        if isinstance(values.get("root"), str) and values["root"]:
+            values["root"] = str(Path(values["root"]).absolute())
+            values = _resolved(values, Path(values["root"]))
+        return Environment.model_validate(values)
+    except MalformedYaml as malformed:
+        raise InvalidEnvironment([malformed.problem]) from malformed
+    except ValidationError as error:
+        raise InvalidEnvironment(problems_from(error, document, Environment)) from error
+
+
+def load_environment(path: Path, root: Path | None = None) -> Environment:
+    """Reads an environment from a file.
+
+    Raises:
+        InvalidEnvironment: the file is missing, or has problems.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        mend = f"environments here: {', '.join(near) or 'none'}"
+        raise InvalidEnvironment([Problem(f"{path}:1", "there is no such environment", mend)]) from error
+    return parse_environment(text, str(path), root)
+
+
+def _resolved(value: Any, root: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _resolved(inner, root) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolved(inner, root) for inner in value]
+    if isinstance(value, str):
+        return value.replace("file://{root}", file_uri(root)).replace("{root}", str(root))
+    return value

@@ -1,0 +1,200 @@
+"""The tables of a contract, derived from it: what the warehouse creates locally and Terraform in the cloud."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from caudal.contract.types import arrow_type
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+
+LAKE = "lake"
+WAREHOUSE = "warehouse"
+PREDICTIONS = "predictions"
+MONITORING = "monitoring"
+DATASETS = (LAKE, WAREHOUSE, PREDICTIONS, MONITORING)
+
+_UTC = pa.timestamp("us", tz="UTC")
+
+LINEAGE = (
+    pa.field("_source_uri", pa.string(), nullable=False),
+    pa.field("_source_generation", pa.string(), nullable=False),
+    pa.field("_row", pa.int64(), nullable=False),
+    pa.field("_load_id", pa.string(), nullable=False),
+    pa.field("_ingested_at", _UTC, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its data set and name, columns, the column that partitions it by day, and its clustering."""
+
+    dataset: str
+    name: str
+    schema: pa.Schema
+    partition_by: str | None = None
+    cluster_by: tuple[str, ...] = ()
+
+    @property
+    def sql_name(self) -> str:
+        """How SQL refers to it, in either warehouse."""
+        return f"{self.dataset}.{self.name}"
+
+    def bigquery_schema(self) -> list[dict[str, Any]]:
+        """The columns as BigQuery's API spells them."""
+        return [_bigquery_field(field) for field in self.schema]
+
+
+def lake_table(contract: Contract) -> Table:
+    """Every row as it came, typed, with its lineage; `_unparsed` holds the text of values that don't parse."""
+    fields = [pa.field(name, arrow_type(column.type)) for name, column in contract.columns.items()]
+    return Table(
+        LAKE,
+        contract.name,
+        pa.schema([*fields, pa.field("_unparsed", pa.string()), *LINEAGE]),
+        "_ingested_at",
+        ("_load_id",),
+    )
+
+
+def warehouse_table(contract: Contract) -> Table:
+    """One row a key, checked, with derived features.
+
+    `_row_hash` is the hash of the row's content, `_first_as_of` the as-of of the ETL run that first committed
+    the key, `_event_date` the event's day in the contract's time zone.
+    """
+    fields = [
+        pa.field(name, arrow_type(column.type), nullable=not column.required)
+        for name, column in contract.columns.items()
+    ]
+    derived = [
+        pa.field(feature.name, pa.bool_() if feature.kind == "boolean" else pa.float64())
+        for feature in contract.features.derived()
+    ]
+    own = [
+        pa.field("_event_date", pa.date32(), nullable=False),
+        pa.field("_row_hash", pa.string(), nullable=False),
+        pa.field("_first_as_of", _UTC, nullable=False),
+    ]
+    return Table(
+        WAREHOUSE,
+        contract.name,
+        pa.schema([*fields, *derived, *own, *LINEAGE]),
+        "_event_date",
+        (contract.key,),
+    )
+
+
+def rejected_table(contract: Contract) -> Table:
+    """Rows that the contract refuses, as text, each with every reason (`code:column`, in order)."""
+    return Table(
+        WAREHOUSE,
+        f"{contract.name}_rejected",
+        pa.schema(
+            [
+                pa.field("_reasons", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+                pa.field("_content", pa.string(), nullable=False),
+                *LINEAGE,
+            ]
+        ),
+        "_ingested_at",
+        ("_load_id",),
+    )
+
+
+def predictions_table(contract: Contract) -> Table:
+    """Each key once, scored by the champion that was live when the key first arrived.
+
+    `score` is the probability of the positive class, the predicted value of a regression, or the probability of
+    the predicted class; `prediction` is the decision at the model's threshold, as text.
+    """
+    return Table(
+        PREDICTIONS,
+        contract.name,
+        pa.schema(
+            [
+                pa.field("key", arrow_type(contract.columns[contract.key].type), nullable=False),
+                pa.field("event_time", _UTC, nullable=False),
+                pa.field("event_date", pa.date32(), nullable=False),
+                pa.field("score", pa.float64(), nullable=False),
+                pa.field("prediction", pa.string(), nullable=False),
+                pa.field("model_version", pa.string(), nullable=False),
+                pa.field("as_of", _UTC, nullable=False),
+            ]
+        ),
+        "event_date",
+        ("key",),
+    )
+
+
+def monitoring_table() -> Table:
+    """What the monitor measured, in long form: one row a contract, as-of, measure and feature."""
+    return Table(
+        MONITORING,
+        "measurements",
+        pa.schema(
+            [
+                pa.field("contract", pa.string(), nullable=False),
+                pa.field("as_of", _UTC, nullable=False),
+                pa.field("step", pa.string(), nullable=False),
+                pa.field("model_version", pa.string()),
+                pa.field("measure", pa.string(), nullable=False),
+                pa.field("feature", pa.string()),
+                pa.field("value", pa.float64()),
+                pa.field("threshold", pa.float64()),
+                pa.field("rows", pa.int64(), nullable=False),
+                pa.field("alarm", pa.bool_(), nullable=False),
+            ]
+        ),
+        "as_of",
+        ("contract", "step"),
+    )
+
+
+def covered_table() -> Table:
+    """Which loads the warehouse's tables cover, written in the commit that covers them."""
+    return Table(
+        WAREHOUSE,
+        "_covered",
+        pa.schema(
+            [
+                pa.field("contract", pa.string(), nullable=False),
+                pa.field("load_id", pa.string(), nullable=False),
+                pa.field("commit_id", pa.string(), nullable=False),
+            ]
+        ),
+    )
+
+
+def contract_tables(contract: Contract) -> tuple[Table, ...]:
+    """Every table that one contract uses, shared ones included."""
+    return (
+        lake_table(contract),
+        warehouse_table(contract),
+        rejected_table(contract),
+        predictions_table(contract),
+        monitoring_table(),
+        covered_table(),
+    )
+
+
+def _bigquery_field(field: pa.Field) -> dict[str, Any]:
+    if pa.types.is_list(field.type):
+        return {"name": field.name, "type": _BIGQUERY[field.type.value_type], "mode": "REPEATED"}
+    mode = "NULLABLE" if field.nullable else "REQUIRED"
+    return {"name": field.name, "type": _BIGQUERY[field.type], "mode": mode}
+
+
+_BIGQUERY = {
+    pa.int64(): "INTEGER",
+    pa.float64(): "FLOAT",
+    pa.decimal128(38, 9): "NUMERIC",
+    pa.bool_(): "BOOLEAN",
+    pa.string(): "STRING",
+    pa.date32(): "DATE",
+    _UTC: "TIMESTAMP",
+}

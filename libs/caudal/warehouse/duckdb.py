@@ -1,0 +1,313 @@
+"""The warehouse on a laptop: one DuckDB file.
+
+A DuckDB file belongs to one process at a time, so the adapter opens it late and closes it early, and waits its
+turn when another process has it. Within a process every adapter on the same file shares one instance; each call
+works on a cursor of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caudal.errors import TableMismatch, UsageError, WarehouseBusy
+from caudal.sql import to_duckdb
+from caudal.storage import Storage, join
+from caudal.storage.files import file_path
+from caudal.tables import DATASETS, Table, covered_table
+from caudal.warehouse.port import Commit, LoadOutcome, Parameters, ReadStream, Replacement, Warehouse
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 65_536
+_TYPES = {
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.decimal128(38, 9): "DECIMAL(38, 9)",
+    pa.bool_(): "BOOLEAN",
+    pa.string(): "VARCHAR",
+    pa.date32(): "DATE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
+}
+
+
+class _Instance:
+    """One open DuckDB file, shared within the process and closed by its last user."""
+
+    _open: ClassVar[dict[Path, _Instance]] = {}
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self.path = path
+        self.users = 0
+        self.connection = _connect(path, patience)
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("CREATE SCHEMA IF NOT EXISTS _caudal")
+        self.connection.execute(
+            "CREATE TABLE IF NOT EXISTS _caudal.loads "
+            "(table_name VARCHAR, load_id VARCHAR, row_count BIGINT, PRIMARY KEY (table_name, load_id))"
+        )
+
+    @classmethod
+    def acquire(cls, path: Path, patience: float) -> _Instance:
+        with cls._guard:
+            instance = cls._open.get(path) or cls._open.setdefault(path, cls(path, patience))
+            instance.users += 1
+            return instance
+
+    def release(self) -> None:
+        with self._guard:
+            self.users -= 1
+            if self.users == 0:
+                del self._open[self.path]
+                self.connection.close()
+
+
+def _connect(path: Path, patience: float) -> duckdb.DuckDBPyConnection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    told = False
+    while True:
+        try:
+            return duckdb.connect(str(path))
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise
+            holder = re.search(r"PID (\d+)", str(error))
+            who = f"process {holder[1]}" if holder else "another process"
+            if time.monotonic() > deadline:
+                raise WarehouseBusy(
+                    f"{who} has had the warehouse open for {patience:.0f} s",
+                    where=str(path),
+                    mend="wait until that command ends, or stop it",
+                ) from error
+            if not told:
+                log.warning("%s is in use by %s; waiting for it", path, who)
+                told = True
+            time.sleep(0.1)
+
+
+class DuckDBWarehouse(Warehouse):
+    """Tables in a DuckDB file.
+
+    Args:
+        path: the file; created when it is missing.
+        storage: where exported Parquet goes.
+        patience: seconds to wait for another process that has the file open.
+    """
+
+    def __init__(self, path: Path, storage: Storage, patience: float = 120.0) -> None:
+        self._path = path.absolute()
+        if path.stem in DATASETS:
+            # DuckDB names the database after the file, and could not tell it from the data set.
+            raise UsageError(
+                f"the file is named like the data set '{path.stem}'",
+                where=str(path),
+                mend="name it caudal.duckdb in the environment",
+            )
+        self._storage = storage
+        self._patience = patience
+        self._held: list[_Instance] = []
+
+    def __enter__(self) -> DuckDBWarehouse:
+        self._held.append(_Instance.acquire(self._path, self._patience))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._held.pop().release()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        instance = _Instance.acquire(self._path, self._patience)
+        try:
+            cursor = instance.connection.cursor()
+            try:
+                cursor.execute("SET TimeZone = 'UTC'")
+                yield cursor
+            finally:
+                cursor.close()
+        finally:
+            instance.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def ensure_tables(self, tables: Sequence[Table]) -> None:
+        with self._transaction() as cursor:
+            for table in tables:
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(table.dataset)}")
+                columns = ", ".join(_column(field) for field in table.schema)
+                cursor.execute(f"CREATE TABLE IF NOT EXISTS {_name(table)} ({columns})")
+                self._widen(cursor, table)
+
+    @staticmethod
+    def _widen(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+        rows = cursor.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = $dataset AND table_name = $name",
+            {"dataset": table.dataset, "name": table.name},
+        ).fetchall()
+        present = dict(rows)
+        for field in table.schema:
+            wanted = _duckdb_type(field.type)
+            if field.name not in present and field.nullable:
+                cursor.execute(f"ALTER TABLE {_name(table)} ADD COLUMN {_column(field)}")
+            elif _normal(present.get(field.name, "absent")) != _normal(wanted):
+                raise TableMismatch(
+                    f"the column '{field.name}' is {present.get(field.name, 'absent')}, "
+                    f"and the contract asks for {wanted}",
+                    where=table.sql_name,
+                    mend="changes of a table are additive: give the column a new name, or start over "
+                    "with a new root (`--fresh` in a replay)",
+                )
+
+    def load(self, table: Table, parquet: Sequence[str], load_id: str) -> LoadOutcome:
+        done = self.loaded(table, load_id)
+        if done is not None:
+            return done
+        with self._transaction() as cursor:
+            rows = _insert(cursor, table, parquet)
+            cursor.execute(
+                "INSERT INTO _caudal.loads VALUES ($name, $id, $rows)",
+                {"name": table.sql_name, "id": load_id, "rows": rows},
+            )
+        return LoadOutcome(rows, repeated=False)
+
+    def loaded(self, table: Table, load_id: str) -> LoadOutcome | None:
+        with self._cursor() as cursor:
+            found = cursor.execute(
+                "SELECT row_count FROM _caudal.loads WHERE table_name = $name AND load_id = $id",
+                {"name": table.sql_name, "id": load_id},
+            ).fetchone()
+        return LoadOutcome(found[0], repeated=True) if found else None
+
+    @contextmanager
+    def read(self, query: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatchReader]:
+        with self._cursor() as cursor:
+            yield _reader(cursor, to_duckdb(query), parameters)
+
+    def plan_read(self, query: str, parameters: Parameters | None = None, streams: int = 1) -> list[ReadStream]:
+        # One process reads a local file, and DuckDB itself scans it with every core: one stream is best.
+        return [ReadStream(pickle.dumps((query, dict(parameters or {}))))]
+
+    def read_stream(self, stream: ReadStream) -> Iterator[pa.RecordBatch]:
+        query, parameters = pickle.loads(stream)
+        with self.read(query, parameters) as reader:
+            yield from reader
+
+    def export(self, query: str, prefix: str, parameters: Parameters | None = None) -> list[str]:
+        uri = join(prefix, "part-00000.parquet")
+        with (
+            self.read(query, parameters) as reader,
+            self._storage.writer(uri) as stream,
+            pq.ParquetWriter(stream, reader.schema, compression="zstd") as writer,
+        ):
+            for batch in reader:
+                writer.write_batch(batch)
+        return [uri]
+
+    def commit(self, commit: Commit) -> bool:
+        with self._transaction() as cursor:
+            covered = covered_table()
+            made = cursor.execute(
+                f"SELECT count(*) FROM {_name(covered)} WHERE contract = $contract AND commit_id = $id",
+                {"contract": commit.contract, "id": commit.id},
+            ).fetchone()
+            if made and made[0]:
+                return False
+            for replacement in commit.replacements:
+                _replace(cursor, replacement)
+            cursor.execute(
+                f"INSERT INTO {_name(covered)} SELECT $contract, unnest($loads::VARCHAR[]), $id",
+                {"contract": commit.contract, "loads": list(commit.covered), "id": commit.id},
+            )
+        return True
+
+
+def _replace(cursor: duckdb.DuckDBPyConnection, replacement: Replacement) -> None:
+    table = replacement.table
+    if replacement.key is not None:
+        within = ""
+        parameters: dict[str, Any] = {}
+        if table.partition_by is not None:
+            within = f"{_quoted(table.partition_by)} IN (SELECT unnest($partitions::DATE[])) AND"
+            parameters = {"partitions": list(replacement.partitions)}
+        for files, column in ((replacement.rows, replacement.key), (replacement.removed, "key")):
+            if files:
+                cursor.execute(
+                    f"DELETE FROM {_name(table)} WHERE {within} {_quoted(replacement.key)} IN "
+                    f"(SELECT {_quoted(column)} FROM {_parquet(files)})",
+                    parameters,
+                )
+    _insert(cursor, table, replacement.rows)
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, table: Table, parquet: Sequence[str]) -> int:
+    if not parquet:
+        return 0
+    columns = ", ".join(_quoted(field.name) for field in table.schema)
+    inserted = cursor.execute(
+        f"INSERT INTO {_name(table)} ({columns}) SELECT {columns} FROM {_parquet(parquet)}"
+    ).fetchone()
+    return int(inserted[0]) if inserted else 0
+
+
+def _reader(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Parameters | None) -> pa.RecordBatchReader:
+    values = {name: list(v) if isinstance(v, (list, tuple)) else v for name, v in (parameters or {}).items()}
+    relation = cursor.sql(query, params=values) if values else cursor.sql(query)
+    reader = relation.to_arrow_reader(BATCH_ROWS)
+    # DuckDB says Etc/UTC for UTC; only the name differs.
+    schema = pa.schema([_utc(field) for field in reader.schema])
+    return reader if schema == reader.schema else reader.cast(schema)
+
+
+def _utc(field: pa.Field) -> pa.Field:
+    if pa.types.is_timestamp(field.type) and field.type.tz:
+        return field.with_type(pa.timestamp("us", tz="UTC"))
+    return field
+
+
+def _parquet(uris: Sequence[str]) -> str:
+    paths = ", ".join("'" + str(file_path(uri)).replace("'", "''") + "'" for uri in uris)
+    return f"read_parquet([{paths}])"
+
+
+def _name(table: Table) -> str:
+    return f"{_quoted(table.dataset)}.{_quoted(table.name)}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _column(field: pa.Field) -> str:
+    return f"{_quoted(field.name)} {_duckdb_type(field.type)}{'' if field.nullable else ' NOT NULL'}"
+
+
+def _duckdb_type(data_type: pa.DataType) -> str:
+    if pa.types.is_list(data_type):
+        return f"{_duckdb_type(data_type.value_type)}[]"
+    return _TYPES[data_type]
+
+
+def _normal(sql_type: str) -> str:
+    return sql_type.replace(" ", "").upper()

@@ -1,0 +1,194 @@
+"""YAML files that people write, read so that every complaint can name a line.
+
+Contract and environment are both pydantic models; this module turns their text into plain values, keeps
+the line of every key, and words pydantic's complaints as problems with a place and a mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from caudal.errors import Problem
+
+Path = tuple[str | int, ...]
+
+
+class Section(BaseModel):
+    """A part of a file: typed, frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+@dataclass(frozen=True)
+class Document:
+    """The values of one YAML file and the line on which each was written (lines count from 1)."""
+
+    name: str
+    values: dict[str, Any]
+    lines: Mapping[Path, int] = field(default_factory=dict)
+
+    def where(self, path: Iterable[str | int]) -> str:
+        """`file:line` of the innermost part of `path` that the file holds."""
+        path = tuple(path)
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.name}:{self.lines.get(path, 1)}"
+
+
+class MalformedYaml(Exception):
+    """The text is not a YAML mapping; carries the problem to report."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema: `on`, `yes` and `2008-05-05` are text, not a boolean or a date."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:null")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+
+
+def read_document(text: str, name: str) -> Document:
+    """Parses YAML text into values and lines.
+
+    Raises:
+        MalformedYaml: the text is no YAML, no mapping, or says one key twice.
+    """
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise MalformedYaml(
+                Problem(
+                    f"{name}:1",
+                    "the file is not a mapping of keys to values",
+                    "start from one of the files in contracts/ or environments/",
+                )
+            )
+        lines: dict[Path, int] = {}
+        _collect_lines(root, (), lines, name)
+        return Document(name, loader.construct_document(root), lines)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise MalformedYaml(
+            Problem(
+                f"{name}:{line}",
+                f"this is not valid YAML: {error.problem}",
+                "check the indentation, quotes and brackets of this line",
+            )
+        ) from error
+    finally:
+        loader.dispose()
+
+
+def _collect_lines(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if inner in lines:
+                raise MalformedYaml(
+                    Problem(
+                        f"{name}:{line}",
+                        f"the key '{key.value}' is said twice",
+                        f"keep one of lines {lines[inner]} and {line}",
+                    )
+                )
+            lines[inner] = line
+            _collect_lines(value, inner, lines, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            inner = (*path, position)
+            lines[inner] = value.start_mark.line + 1
+            _collect_lines(value, inner, lines, name)
+
+
+def problems_from(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
+    """Words each of pydantic's complaints as a problem, in the order of their lines."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        path: Path = tuple(detail["loc"])
+        written = _written(path, document)
+        name = ".".join(str(part) for part in written)
+        kind = detail["type"]
+        if kind == "extra_forbidden":
+            known = _keys_at(model, path[:-1])
+            close = difflib.get_close_matches(str(path[-1]), known, n=1)
+            what = f"unknown key '{name}'"
+            mend = f"write '{close[0]}'" if close else f"remove it; known here: {', '.join(known) or 'none'}"
+        elif kind == "missing":
+            what, mend = f"'{name}' is missing", f"add '{path[-1]}' here"
+        else:
+            message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+            what = f"'{name}': {message[:1].lower()}{message[1:]}"
+            given = detail.get("input")
+            mend = _mend(kind, detail.get("ctx") or {}, given)
+        problems.append(Problem(document.where(path), what, mend))
+    return sorted(problems, key=lambda problem: _line(problem.where))
+
+
+def _line(where: str) -> int:
+    return int(where.rsplit(":", 1)[1])
+
+
+def _written(path: Path, document: Document) -> Path:
+    """The path without the names of union members that pydantic puts into it."""
+    kept: Path = ()
+    for position, part in enumerate(path):
+        last = position == len(path) - 1
+        if (*kept, part) in document.lines or (last and not str(part).startswith(("function-", "tuple["))):
+            kept = (*kept, part)
+    return kept
+
+
+def _mend(kind: str, context: Mapping[str, Any], given: object) -> str:
+    if "mend" in context:
+        return str(context["mend"])
+    if kind in ("literal_error", "enum"):
+        expected = str(context.get("expected", ""))
+        options = re.findall(r"'([^']*)'", expected)
+        close = difflib.get_close_matches(str(given), options, n=1)
+        return f"write '{close[0]}'" if close else f"choose one of {expected}"
+    return f"correct the value {given!r}"
+
+
+def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
+    """The keys that the section at `path` knows."""
+    here: Any = model
+    for part in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            fields = here.model_fields
+            found = next((f for n, f in fields.items() if part in (n, f.alias)), None)
+            here = found.annotation if found else None
+        elif get_origin(here) in (dict, Mapping):
+            here = get_args(here)[1]
+        elif get_origin(here) is tuple:
+            here = get_args(here)[0]
+        here = _without_none(here)
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        return [f.alias or n for n, f in here.model_fields.items()]
+    return []
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next((a for a in get_args(annotation) if a is not type(None)), None)
+    return annotation
