@@ -101,7 +101,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/packages.stamp: requirements/run.txt | $(BIN)/python
-	@echo "==> Installing requirements/run.txt into $(VENV) (once; takes a minute and 1 GB)"
+	@echo "==> Installing requirements/run.txt into $(VENV) (about a minute, 1.3 GB)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/run.txt
 	@touch $@
 
@@ -111,6 +111,6 @@ $(VENV)/run.stamp: pyproject.toml $(VENV)/packages.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
-	@echo "==> Installing requirements/dev.txt into $(VENV) (once; takes a minute and 1.5 GB)"
+	@echo "==> Installing requirements/dev.txt into $(VENV) (about a minute, 1.2 GB more)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
