@@ -64,8 +64,8 @@ def lake_table(contract: Contract) -> Table:
 def warehouse_table(contract: Contract) -> Table:
     """One row a key, checked, with derived features.
 
-    `_row_hash` is the hash of the row's content, `_first_as_of` the as-of of the ETL run that first committed
-    the key, `_event_date` the event's day in the contract's time zone.
+    `_first_as_of` is the as-of of the ETL run that first committed the key, `_event_date` the event's day in the
+    contract's time zone.
     """
     fields = [
         pa.field(name, arrow_type(column.type), nullable=not column.required)
@@ -77,7 +77,6 @@ def warehouse_table(contract: Contract) -> Table:
     ]
     own = [
         pa.field("_event_date", pa.date32(), nullable=False),
-        pa.field("_row_hash", pa.string(), nullable=False),
         pa.field("_first_as_of", _UTC, nullable=False),
     ]
     return Table(
