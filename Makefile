@@ -110,7 +110,7 @@ $(VENV)/run.stamp: pyproject.toml $(VENV)/packages.stamp
 	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+$(VENV)/dev.stamp: requirements/dev.txt | $(VENV)/run.stamp
 	@echo "==> Installing requirements/dev.txt into $(VENV) (about a minute, 1.2 GB more)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
