@@ -46,6 +46,14 @@ lint: $(VENV)/dev.stamp ## Lint, check the format and the types
 	@echo "==> mypy"
 	@$(BIN)/mypy
 
+.PHONY: test-workflow
+test-workflow: $(VENV)/dev.stamp .venv-workflows_emulator/stamp ## Run the compiled workflow in an emulator, beside the local executor
+	@$(BIN)/python -m pytest tests/workflow $(ARGS)
+
+.PHONY: lint-ci
+lint-ci: $(VENV)/dev.stamp .venv-ci_tools/stamp ## Check the GitHub workflows and the Dockerfiles
+	@$(BIN)/python -m pytest tests/ci $(ARGS)
+
 .PHONY: format
 format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff check --fix
@@ -53,7 +61,7 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the local state
-	rm -rf $(VENV) .caudal .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* .caudal .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find libs services pipeline infra tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 ##@ Dependencies
@@ -85,7 +93,7 @@ lock: ## Resolve requirements/*.in into hashed files (UPGRADE=--upgrade for new 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Stamps: nothing is installed, and no network touched, until a requirements file changes.
 
@@ -113,4 +121,12 @@ $(VENV)/run.stamp: pyproject.toml $(VENV)/packages.stamp
 $(VENV)/dev.stamp: requirements/dev.txt | $(VENV)/run.stamp
 	@echo "==> Installing requirements/dev.txt into $(VENV) (about a minute, 1.2 GB more)"
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# A tool that pins tightly has an environment of its own: .venv-<name>, from requirements/<name>.txt.
+.venv-%/stamp: requirements/%.txt
+	@echo "==> Installing requirements/$*.txt into .venv-$*"
+	@rm -rf .venv-$*
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/$*.txt
 	@touch $@
