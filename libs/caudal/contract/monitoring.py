@@ -15,11 +15,23 @@ Trigger = Literal["drift", "quality", "new_data", "code"]
 
 
 class Drift(Section):
-    """When a feature's recent values are too far from those that the champion was trained on."""
+    """When recent values are too far from those that the champion was trained on.
+
+    An alarm needs both: a distance above the threshold, and a difference that chance does not explain
+    (`monitor.false_alarms`). So few rows raise no alarm by their noise, and many none by a trifle.
+
+    Attributes:
+        measure: the distance: population stability index, Jensen-Shannon distance (base 2, 0 to 1),
+            Kolmogorov-Smirnov distance (total variation for categories), or `chi_square`: Cramer's V.
+        threshold: the distance from which on it is an alarm.
+        minimum_rows: fewer rows are not judged.
+        window: judged are the rows that first arrived within this time; only the run's own when absent.
+    """
 
     measure: DriftMeasure = "psi"
     threshold: float = Field(default=0.25, gt=0)
     minimum_rows: int = Field(default=100, gt=0)
+    window: Duration | None = None
 
 
 class Missing(Section):
@@ -28,37 +40,88 @@ class Missing(Section):
     allowed_increase: float = Field(default=0.05, ge=0, le=1)
 
 
+class Unseen(Section):
+    """Which share of a feature's recent values may be new to the champion.
+
+    A category is new when training did not have it, a number when it lies outside training's smallest and largest.
+    """
+
+    allowed_share: float = Field(default=0.05, ge=0, le=1)
+
+
 class OutOfRange(Section):
-    """Which share of recent rows may be rejected by the contract's checks."""
+    """Which share of recent rows may be rejected by the contract's checks, or be unreadable."""
 
     allowed_share: float = Field(default=0.01, ge=0, le=1)
 
 
+class Volume(Section):
+    """How many rows a run brings, beside the median of the runs before it.
+
+    Attributes:
+        at_least: fewer than this share of the usual number is an alarm; none when absent.
+        at_most: more than this multiple of the usual number is an alarm; none when absent.
+        of_last: how many of the latest runs say what is usual; with fewer than three there is no alarm.
+    """
+
+    at_least: float | None = Field(default=None, gt=0, le=1)
+    at_most: float | None = Field(default=None, ge=1)
+    of_last: int = Field(default=8, ge=3)
+
+
 class Quality(Section):
-    """How far live quality may fall below the figure of the champion's validation."""
+    """How far live quality may fall below the figure of the champion's validation.
+
+    An alarm needs both: a loss larger than allowed, and a figure clearly below the validation's (the upper bound
+    of its bootstrap interval).
+
+    Attributes:
+        metric: the figure that decides; others are measured beside it.
+        allowed_loss: in the metric's own unit.
+        minimum_rows: judged are the predictions whose labels became due since the run before; when they are
+            fewer than this, the champion's latest due predictions up to this number; with fewer still, none.
+        maximum_rows: at most so many of the latest predictions are judged.
+        level: the interval's two-sided level.
+        samples: bootstrap samples.
+    """
 
     metric: Metric = "auc"
     allowed_loss: float = Field(default=0.05, ge=0)
     minimum_rows: int = Field(default=200, gt=0)
+    maximum_rows: int = Field(default=100_000, gt=0)
+    level: float = Field(default=0.90, gt=0.5, lt=1)
+    samples: int = Field(default=200, ge=100)
 
 
 class Monitor(Section):
-    """Thresholds of the monitor; each that decides something stands here and nowhere in code."""
+    """Thresholds of the monitor; each that decides something stands here and nowhere in code.
+
+    Attributes:
+        drift: of each feature.
+        prediction_drift: of the champion's scores.
+        fresh_within: the newest event may be so old; no alarm when absent.
+        false_alarms: the false discovery rate (Benjamini-Hochberg) over all that one run tests feature by feature.
+    """
 
     drift: Drift = Drift()
+    prediction_drift: Drift = Drift()
     missing: Missing = Missing()
+    unseen: Unseen = Unseen()
     rejected: OutOfRange = OutOfRange()
+    volume: Volume = Volume()
     quality: Quality = Quality()
     fresh_within: Duration | None = None
+    false_alarms: float = Field(default=0.01, gt=0, lt=1)
 
 
 class Retrain(Section):
     """Which events lead to a retraining, and how often at most and at least.
 
     Attributes:
-        on: the triggers that count.
-        new_rows: `new_data` is so many labels that became due since the champion's training.
-        at_most_every: no training follows another within this time.
+        on: the triggers that count. `drift` is drift of a feature or of the predictions, `code` a change of the
+            trainer's code or of the contract's sections that decide the model.
+        new_rows: `new_data` is so many labels that became due since the last training.
+        at_most_every: no training follows another within this time, whatever came of the other.
         at_least_every: the schedule: a training follows at the latest after this time.
     """
 
