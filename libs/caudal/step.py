@@ -34,6 +34,7 @@ class Run:
         id: see `caudal.identity.run_id`.
         as_of: the instant at which the run looks at the world; no code reads the clock to decide about data.
         uri: the run's folder.
+        config: the folder with the contract and the environment that the run keeps throughout.
         reason: why it was started: `schedule`, `manual`, `replay`, `code`, ...
         commit: the code's git commit, for people; it enters no identity.
     """
@@ -42,6 +43,7 @@ class Run:
     contract: str
     as_of: datetime
     uri: str
+    config: str
     reason: str = "manual"
     commit: str = ""
 
@@ -55,6 +57,7 @@ class Run:
             "contract": self.contract,
             "as_of": format_instant(self.as_of),
             "uri": self.uri,
+            "config": self.config,
             "reason": self.reason,
             "commit": self.commit,
         }

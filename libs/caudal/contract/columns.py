@@ -13,13 +13,19 @@ ORDERED_TYPES: tuple[ColumnType, ...] = ("integer", "number", "decimal")
 
 
 class CsvDialect(Section):
-    """How CSV files of this source are written."""
+    """How CSV files of this source are written.
+
+    Attributes:
+        multiline: a quoted value may hold line breaks; off, an unclosed quote can spoil one line only.
+        null_values: texts that stand for no value, quoted or not.
+    """
 
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
     quote: str = Field(default='"', min_length=1, max_length=1)
     encoding: str = "utf8"
     null_values: tuple[str, ...] = ("",)
+    multiline: bool = False
 
 
 class Source(Section):

@@ -1,0 +1,93 @@
+"""The `caudal` command line.
+
+Each command is a module of its own and is imported only when it is called, so that help and short commands start
+at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    # name: (module, attribute, help in one line)
+    "replay": ("replay", "command", "Replay a data set's history: months of operation in a minute."),
+    "run": ("run", "command", "Run the pipeline once, as of now or of a given instant."),
+    "check": ("check", "command", "Check a contract, and with --data a file against it."),
+    "schema": ("schema", "command", "Print the tables of a contract with their BigQuery schemas."),
+    "runs": ("runs", "command", "List runs, or show what became of one."),
+    "models": ("models", "command", "List, show, compare, promote and roll back models."),
+    "ingest": ("steps", "ingest", "Step: load landed files into the lake, each once."),
+    "etl": ("steps", "etl", "Step: check, deduplicate, derive features."),
+    "score": ("steps", "score", "Step: score each new row once."),
+    "inputs": ("steps", "inputs", "Step: watch what comes in."),
+    "outcomes": ("steps", "outcomes", "Step: watch quality, decide on retraining."),
+    "snapshot": ("steps", "snapshot", "Step: fix the due, labelled rows."),
+    "train": ("steps", "train", "Step: train a candidate."),
+    "validate": ("steps", "validate", "Step: judge the candidate beside the champion."),
+    "promote": ("steps", "promote", "Step: make a candidate that passed live."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands' names and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"pipeline.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if close:
+                raise click.UsageError(f"{error.message} Did you mean '{close[0]}'?", ctx) from error
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Examples: `caudal replay CONTRACT`, `caudal check CONTRACT`, `caudal run --help`.",
+)
+@click.version_option(package_name="caudal", prog_name="caudal")
+def cli() -> None:
+    """From landed files to a monitored, continuously retrained model."""
+
+
+def main() -> None:
+    """Runs the command line; a Caudal error ends it with a message and the error's exit status."""
+    from caudal.errors import CaudalError
+
+    try:
+        cli(standalone_mode=False)
+    except CaudalError as error:
+        from pipeline.cli.output import show_error
+
+        show_error(error)
+        sys.exit(error.exit_status)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)

@@ -1,0 +1,156 @@
+"""Runs: how one begins, what is kept of it, and how it is found again.
+
+A run's folder holds `run.json` (created exclusively, so two starts of one as-of are one run), the result of every
+step that is complete, and `record.json`, what became of the run, written last.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from caudal.errors import AlreadyExists, NotFound
+from caudal.identity import SHORT, digest, run_id
+from caudal.ledger import RunLock
+from caudal.step import Run
+from caudal.storage.port import join, to_json
+from caudal.unit import CONTRACT_FILE, ENVIRONMENT_FILE, RUN_FILE
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+    from caudal.environment import Environment
+    from caudal.storage import Storage
+
+RECORD_FILE = "record.json"
+Status = Literal["succeeded", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What became of a step: `seconds` of the last attempt, 0 for one that was skipped."""
+
+    status: Status
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What became of a run."""
+
+    run: Run
+    status: Literal["succeeded", "failed"]
+    steps: Mapping[str, StepRecord]
+    results: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run.to_json(),
+            "status": self.status,
+            "steps": {name: vars(step) for name, step in self.steps.items()},
+            "results": dict(self.results),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> RunRecord:
+        steps = {name: StepRecord(**step) for name, step in value["steps"].items()}
+        return RunRecord(Run.from_json(value["run"]), value["status"], steps, value["results"])
+
+
+def publish_config(storage: Storage, contract: Contract, environment: Environment) -> str:
+    """Writes contract and environment where services read them; returns the folder's URI.
+
+    The folder is named by the content, so a run keeps one version however often the files change.
+    """
+    resolved = environment.to_yaml()
+    uri = environment.config(digest(contract.text, resolved)[:SHORT], contract.name)
+    if not storage.exists(join(uri, ENVIRONMENT_FILE)):
+        storage.write(join(uri, CONTRACT_FILE), contract.text.encode())
+        storage.write(join(uri, ENVIRONMENT_FILE), resolved.encode())
+    return uri
+
+
+def begin_run(
+    storage: Storage,
+    contract: Contract,
+    environment: Environment,
+    as_of: datetime,
+    *,
+    request: str | None = None,
+    reason: str = "manual",
+) -> Run:
+    """Begins a run, or finds the one that was begun for this as-of and request."""
+    name = run_id(as_of, request)
+    uri = environment.runs(contract.name, name)
+    config = publish_config(storage, contract, environment)
+    run = Run(name, contract.name, as_of, uri, config, reason, git_commit())
+    try:
+        storage.create(join(uri, RUN_FILE), to_json(run.to_json()))
+    except AlreadyExists:
+        return Run.from_json(storage.read_json(join(uri, RUN_FILE)))
+    return run
+
+
+def read_record(storage: Storage, run_uri: str) -> RunRecord | None:
+    """What became of a run, or None while it is not over."""
+    try:
+        return RunRecord.from_json(storage.read_json(join(run_uri, RECORD_FILE)))
+    except NotFound:
+        return None
+
+
+def list_runs(storage: Storage, environment: Environment, contract: str) -> list[tuple[Run, RunRecord | None]]:
+    """Every run of a contract, oldest first, with its record once it is over."""
+    found = []
+    for name in storage.names(environment.runs(contract)):
+        uri = environment.runs(contract, name)
+        if storage.exists(join(uri, RUN_FILE)):
+            found.append((Run.from_json(storage.read_json(join(uri, RUN_FILE))), read_record(storage, uri)))
+    return found
+
+
+def run_lock(storage: Storage, environment: Environment, contract: str) -> RunLock:
+    """The lock that lets one run of a contract be active; executions are processes of this machine."""
+    return RunLock(storage, environment.ledger(contract, "lock"), process_is_active)
+
+
+def this_process() -> str:
+    """A name for this process that no later one has: its number and when it started."""
+    return f"process:{os.getpid()}:{_started(os.getpid())}"
+
+
+def process_is_active(execution: str) -> bool:
+    """Whether the process of that name is still there."""
+    kind, pid, started = execution.split(":", 2)
+    return kind == "process" and bool(started) and _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the system's own words; empty when it is not there."""
+    status = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            return status.read_text().rsplit(")", 1)[1].split()[19]
+        except FileNotFoundError:
+            return ""
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip().replace(" ", "_")
+
+
+def git_commit() -> str:
+    """The commit of the working tree, or what the image was built from; for people, in no identity."""
+    baked = os.environ.get("CAUDAL_COMMIT")
+    if baked is not None:
+        return baked
+    head = Path(__file__).resolve().parents[1] / ".git" / "HEAD"
+    try:
+        text = head.read_text().strip()
+        return (head.parent / text[5:]).read_text().strip()[:12] if text.startswith("ref: ") else text[:12]
+    except OSError:
+        return ""

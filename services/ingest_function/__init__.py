@@ -1,0 +1,1 @@
+"""The ingest function: landed objects into the lake, each exactly once."""
