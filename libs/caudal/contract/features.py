@@ -32,6 +32,13 @@ class Window(Section):
     The window of a row at time t with length L and delay D holds the entity's rows with event time in
     (t - D - L, t - D]: with no delay the row itself and its ties (rows of equal time) count, with a delay
     only rows whose label was due by then.
+
+    Attributes:
+        entity: the column that names the entity. A row without one has no windows: its features are null.
+        values: `count` of rows (`"*"`) or of a column's values; `sum` and `mean` of an integer, number or decimal;
+            `rate`: the share of true among a boolean's values, or of the positive value among the label's. Missing
+            values are left out. With nothing in the window, count and sum are 0, and mean and rate are null.
+            Sums are exact: a number or decimal enters with nine places, as SQL's NUMERIC does.
     """
 
     entity: str
