@@ -11,18 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from caudal.backends import storage_for
 from caudal.contract import parse_contract
 from caudal.environment import parse_environment
 from caudal.errors import CaudalError, NotFound
-from caudal.step import Run, StepContext, StepFunction, StepResult
+from caudal.step import Run, StepContext, StepResult
 from caudal.storage import Storage, join
 
 CONTRACT_FILE = "contract.yaml"
 ENVIRONMENT_FILE = "environment.yaml"
 RUN_FILE = "run.json"
+
+UnitStep = Callable[[StepContext], StepResult | None]
+Result = TypeVar("Result", bound=StepResult | None)
 
 
 class RecordedResults(Mapping[str, StepResult]):
@@ -59,14 +63,18 @@ def open_context(config_uri: str, run_uri: str) -> StepContext:
     return StepContext(contract, environment, run, RecordedResults(storage, run))
 
 
-def run_step(step: str, function: StepFunction, context: StepContext) -> StepResult:
-    """Runs a step and records its result in the run's folder; the record is the step's last act."""
+def run_step(step: str, function: Callable[[StepContext], Result], context: StepContext) -> Result:
+    """Runs a step and records its result in the run's folder; the record is the step's last act.
+
+    A task that is one of several side by side gives None, and records nothing, unless it was the last.
+    """
     result = function(context)
-    context.storage.write_json(context.run.step_uri(step), result)
+    if result is not None:
+        context.storage.write_json(context.run.step_uri(step), result)
     return result
 
 
-def main(unit: str, steps: Mapping[str, StepFunction], argv: Sequence[str] | None = None) -> int:
+def main(unit: str, steps: Mapping[str, UnitStep], argv: Sequence[str] | None = None) -> int:
     """The command line of a unit; returns the exit status and prints the step's result as JSON."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {unit}", description=__doc__.split("\n\n")[0] if __doc__ else ""
