@@ -1,7 +1,7 @@
 """What all tests share: contracts, a local environment in a temporary folder, and no network.
 
-`small_contract` is a made-up data set (payments of customers): a test says in its own words which part of a contract
-it is about, and the shipped contracts can change without it.
+`small_contract` is a made-up data set (payments of customers): a test says in its own words which part of a
+contract it is about, and the shipped contracts can change without it.
 """
 
 from __future__ import annotations
