@@ -1,0 +1,1 @@
+"""Batch scoring: each new key once, by the champion that was live when it first arrived."""
