@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from caudal.cloud_environment import Cloud
 from caudal.contract.values import Duration
 from caudal.errors import InvalidEnvironment, Problem
 from caudal.storage.files import file_uri
@@ -74,6 +75,7 @@ class Environment(Section):
         tracking: MLflow's tracking URI.
         alarms: where alarms go; an environment without a destination is refused.
         rollout: whether a candidate that passed the gate is live at once, or a challenger first.
+        cloud: the Google Cloud project; a laptop has none.
     """
 
     environment: Literal[1]
@@ -87,6 +89,7 @@ class Environment(Section):
     schedule: Schedule = Schedule()
     alarms: tuple[AlarmDestination, ...] = Field(min_length=1)
     rollout: Literal["champion", "challenger"] = "champion"
+    cloud: Cloud | None = None
 
     @property
     def root_path(self) -> Path:
@@ -120,6 +123,10 @@ class Environment(Section):
     def packages(self, contract: str, model_type: str, *parts: str) -> str:
         """Where model packages lie, by type and version."""
         return join(self.places.models, contract, model_type, *parts)
+
+    def candidates(self, contract: str, *parts: str) -> str:
+        """Where candidates lie that were trained to be judged; what is served lies with the packages."""
+        return join(self.places.artifacts, "candidates", contract, *parts)
 
     def config(self, digest: str, *parts: str) -> str:
         """Where one version of the contract and the environment is published."""
