@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from caudal.contract.columns import ORDERED_TYPES, Column, Source
 from caudal.contract.features import Feature, Features
-from caudal.contract.modelling import Gate, Label, Model, Task
+from caudal.contract.modelling import TASK_METRICS, Gate, Label, Model, Task, XgboostParameters
 from caudal.contract.monitoring import Monitor, Retrain
 from caudal.yaml_document import Document, Path, Section
 
@@ -136,6 +136,7 @@ class Contract(Section):
         yield from self._column_mismatches()
         yield from self._feature_mismatches()
         yield from self._label_mismatches()
+        yield from self._model_mismatches()
         if self.time_zone not in available_timezones():
             yield Mismatch(
                 ("time_zone",),
@@ -260,6 +261,50 @@ class Contract(Section):
                 f"'{self.label.positive}' is not a value of '{self.label.column}'",
                 f"choose one of {', '.join(column.values)}",
             )
+
+        if self.task == "multiclass" and column is not None and column.values is None:
+            yield Mismatch(
+                ("label", "column"),
+                f"'{self.label.column}' lists no values, and they are the classes",
+                f"add 'values' at columns.{self.label.column}",
+            )
+
+    def _model_mismatches(self) -> Iterator[Mismatch]:
+        model, known = self.model, TASK_METRICS[self.task]
+        asked: list[tuple[Path, str | None]] = [
+            (("gate", "metric"), self.gate.metric),
+            (("monitor", "quality", "metric"), self.monitor.quality.metric),
+            (("model", "search", "metric"), model.search.metric if model.search else None),
+        ]
+        for path, name in asked:
+            written = path in self._document.lines or path[0] == "gate"
+            if name is not None and written and name not in known:
+                mend = f"choose one of {', '.join(known)}"
+                yield Mismatch(path, f"a {self.task} task has no metric '{name}'", mend)
+        for part in ("calibration", "threshold"):
+            if getattr(model, part) is not None and self.task != "binary":
+                yield Mismatch(("model", part), f"a {self.task} task has no {part}", f"remove '{part}'")
+        if model.parameters.scale_pos_weight != 1 and self.task != "binary":
+            yield Mismatch(
+                ("model", "parameters", "scale_pos_weight"),
+                f"a {self.task} task has no positive class to weigh",
+                "remove 'scale_pos_weight'",
+            )
+        ordered = {f.name for f in self.model_features() if f.kind in ("numeric", "boolean")}
+        for name in model.monotone:
+            if name not in ordered:
+                yield Mismatch(
+                    ("model", "monotone", name),
+                    f"'{name}' is no numeric or boolean feature",
+                    _closest(name, sorted(ordered)),
+                )
+        for name in model.search.space if model.search else ():
+            if name not in XgboostParameters.model_fields:
+                yield Mismatch(
+                    ("model", "search", "space", name),
+                    f"'{name}' is not a parameter of the model",
+                    _closest(name, sorted(XgboostParameters.model_fields)),
+                )
 
 
 def _digest(value: object) -> str:

@@ -1,0 +1,105 @@
+"""The training profile: what each feature, and the model's scores, looked like in training.
+
+Bins are fixed when the model is made, so that drift is counted the same way ever after: bin i of a number holds
+the values v with exactly i edges <= v, which SQL says as a sum of comparisons. A category has a count for each
+listed value, and `other` counts the rest. The profile goes into the model package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+
+BINS = 10
+MOST_VALUES = 50
+SCORE_EDGES = tuple(i / 20 for i in range(1, 20))
+
+
+def profile(
+    contract: Contract, table: pa.Table, scores: NDArray[Any] | None = None, bins: int = BINS
+) -> dict[str, Any]:
+    """Counts by fixed bins of every feature (text is left out: its values are people's words).
+
+    Args:
+        table: the training rows, with the contract's feature columns.
+        scores: what the model gives on rows that it was not trained on; binary scores use edges .05, .10, ...
+            .95, others quantiles.
+        bins: number of bins of a numeric feature; fewer where values repeat.
+    """
+    features: dict[str, Any] = {}
+    for feature in contract.model_features():
+        column = table.column(feature.name)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        if feature.kind == "numeric":
+            values = _numbers(column)
+            features[feature.name] = numeric_profile(values, len(column) - len(values), bins)
+        elif feature.kind in ("categorical", "boolean"):
+            features[feature.name] = categorical_profile(column)
+    made: dict[str, Any] = {"rows": table.num_rows, "features": features}
+    if scores is not None:
+        edges = list(SCORE_EDGES) if contract.task == "binary" else quantile_edges(scores, 2 * bins)
+        made["scores"] = {"edges": edges, "counts": count_by_edges(scores, edges)}
+    return made
+
+
+def numeric_profile(values: NDArray[Any], missing: int, bins: int = BINS) -> dict[str, Any]:
+    """Quantile edges, counts (one more than edges), missing values, smallest and largest."""
+    edges = quantile_edges(values, bins)
+    return {
+        "kind": "numeric",
+        "edges": edges,
+        "counts": count_by_edges(values, edges),
+        "missing": int(missing),
+        "min": float(values.min()) if len(values) else None,
+        "max": float(values.max()) if len(values) else None,
+    }
+
+
+def categorical_profile(column: pa.Array, most: int = MOST_VALUES) -> dict[str, Any]:
+    """Counts of the most frequent values, in the order of the values, and of all others together."""
+    text = pc.drop_null(pc.cast(column, pa.string()))
+    counted = {item["values"]: item["counts"] for item in pc.value_counts(text).to_pylist()}
+    kept = sorted(sorted(counted, key=lambda value: (-counted[value], value))[:most])
+    other = sum(counted.values()) - sum(counted[value] for value in kept)
+    return {
+        "kind": "categorical",
+        "values": kept,
+        "counts": [counted[value] for value in kept],
+        "other": other,
+        "missing": column.null_count,
+    }
+
+
+def quantile_edges(values: NDArray[Any], bins: int) -> list[float]:
+    """Distinct quantiles that cut the values into at most so many bins; each is one of the values."""
+    if not len(values):
+        return []
+    cuts = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
+    return [float(edge) for edge in np.unique(cuts)]
+
+
+def count_by_edges(values: NDArray[Any], edges: list[float]) -> list[int]:
+    """How many values have exactly 0, 1, ... len(edges) edges at or below them."""
+    bin_of = np.searchsorted(np.asarray(edges, dtype=np.float64), values, side="right")
+    return [int(count) for count in np.bincount(bin_of, minlength=len(edges) + 1)]
+
+
+def missing_share(feature: Mapping[str, Any]) -> float:
+    """The share of rows in which a profiled feature was missing."""
+    rows = sum(feature["counts"]) + feature.get("other", 0) + feature["missing"]
+    return float(feature["missing"] / rows) if rows else 0.0
+
+
+def _numbers(column: pa.Array) -> NDArray[Any]:
+    present = pc.cast(pc.drop_null(column), pa.float64(), safe=False)
+    values = np.asarray(present.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return values[~np.isnan(values)]
