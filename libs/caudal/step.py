@@ -51,6 +51,10 @@ class Run:
         """Where a step's result is kept."""
         return join(self.uri, f"{step}.json")
 
+    def error_uri(self, step: str) -> str:
+        """Where a step says what a person must mend, for whoever can't catch its error."""
+        return join(self.uri, f"{step}.error")
+
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,

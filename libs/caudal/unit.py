@@ -66,11 +66,18 @@ def open_context(config_uri: str, run_uri: str) -> StepContext:
 def run_step(step: str, function: Callable[[StepContext], Result], context: StepContext) -> Result:
     """Runs a step and records its result in the run's folder; the record is the step's last act.
 
-    A task that is one of several side by side gives None, and records nothing, unless it was the last.
+    A task that is one of several side by side gives None, and records nothing, unless it was the last. A typed
+    error is recorded beside the results: a workflow that started this process can't catch it.
     """
-    result = function(context)
+    error_uri = context.run.error_uri(step)
+    try:
+        result = function(context)
+    except CaudalError as error:
+        context.storage.write_json(error_uri, {"error": str(error)})
+        raise
     if result is not None:
         context.storage.write_json(context.run.step_uri(step), result)
+        context.storage.delete(error_uri)
     return result
 
 
