@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caudal.errors import TableMismatch, UsageError, WarehouseBusy
+from caudal.errors import NotFound, TableMismatch, UnsupportedSql, UsageError, WarehouseBusy
 from caudal.sql import to_duckdb
 from caudal.storage import Storage, join
 from caudal.storage.files import file_path
@@ -43,27 +43,50 @@ _TYPES = {
 
 
 class _Instance:
-    """One open DuckDB file, shared within the process and closed by its last user."""
+    """One open DuckDB file, shared within the process and closed by its last user.
+
+    Attributes:
+        writing: held by whoever writes. DuckDB lets threads write at once and then fails one of two that touch the
+            same row or catalog entry; taking turns costs nothing here and can't fail.
+    """
 
     _open: ClassVar[dict[Path, _Instance]] = {}
     _guard = threading.Lock()
+    _opening: ClassVar[dict[Path, threading.Lock]] = {}
 
     def __init__(self, path: Path, patience: float) -> None:
         self.path = path
         self.users = 0
+        self.writing = threading.RLock()
         self.connection = _connect(path, patience)
-        self.connection.execute("SET TimeZone = 'UTC'")
-        self.connection.execute("CREATE SCHEMA IF NOT EXISTS _caudal")
-        self.connection.execute(
-            "CREATE TABLE IF NOT EXISTS _caudal.loads "
-            "(table_name VARCHAR, load_id VARCHAR, row_count BIGINT, PRIMARY KEY (table_name, load_id))"
-        )
+        try:
+            self.connection.execute(
+                "SET TimeZone = 'UTC';"
+                "CREATE SCHEMA IF NOT EXISTS _caudal;"
+                "CREATE TABLE IF NOT EXISTS _caudal.loads "
+                "(table_name VARCHAR, load_id VARCHAR, row_count BIGINT, PRIMARY KEY (table_name, load_id));"
+                "CREATE TABLE IF NOT EXISTS _caudal.commits "
+                "(contract VARCHAR, commit_id VARCHAR, PRIMARY KEY (contract, commit_id))"
+            )
+        except BaseException:
+            self.connection.close()
+            raise
 
     @classmethod
     def acquire(cls, path: Path, patience: float) -> _Instance:
         with cls._guard:
-            instance = cls._open.get(path) or cls._open.setdefault(path, cls(path, patience))
-            instance.users += 1
+            opening = cls._opening.setdefault(path, threading.Lock())
+        # Opening may wait for another process: only threads that want the same file wait along.
+        with opening:
+            with cls._guard:
+                instance = cls._open.get(path)
+                if instance is not None:
+                    instance.users += 1
+                    return instance
+            instance = cls(path, patience)
+            with cls._guard:
+                instance.users += 1
+                cls._open[path] = instance
             return instance
 
     def release(self) -> None:
@@ -108,7 +131,7 @@ class DuckDBWarehouse(Warehouse):
     """
 
     def __init__(self, path: Path, storage: Storage, patience: float = 120.0) -> None:
-        self._path = path.absolute()
+        self._path = path.resolve()
         if path.stem in DATASETS:
             # DuckDB names the database after the file, and could not tell it from the data set.
             raise UsageError(
@@ -128,21 +151,22 @@ class DuckDBWarehouse(Warehouse):
         self._held.pop().release()
 
     @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _instance(self) -> Iterator[_Instance]:
         instance = _Instance.acquire(self._path, self._patience)
         try:
-            cursor = instance.connection.cursor()
-            try:
-                cursor.execute("SET TimeZone = 'UTC'")
-                yield cursor
-            finally:
-                cursor.close()
+            yield instance
         finally:
             instance.release()
 
     @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._instance() as instance, closing(instance.connection.cursor()) as cursor, _typed_errors():
+            cursor.execute("SET TimeZone = 'UTC'")
+            yield cursor
+
+    @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._cursor() as cursor:
+        with self._instance() as instance, instance.writing, self._cursor() as cursor:
             cursor.execute("BEGIN TRANSACTION")
             try:
                 yield cursor
@@ -157,34 +181,13 @@ class DuckDBWarehouse(Warehouse):
                 cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(table.dataset)}")
                 columns = ", ".join(_column(field) for field in table.schema)
                 cursor.execute(f"CREATE TABLE IF NOT EXISTS {_name(table)} ({columns})")
-                self._widen(cursor, table)
-
-    @staticmethod
-    def _widen(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-        rows = cursor.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE table_schema = $dataset AND table_name = $name",
-            {"dataset": table.dataset, "name": table.name},
-        ).fetchall()
-        present = dict(rows)
-        for field in table.schema:
-            wanted = _duckdb_type(field.type)
-            if field.name not in present and field.nullable:
-                cursor.execute(f"ALTER TABLE {_name(table)} ADD COLUMN {_column(field)}")
-            elif _normal(present.get(field.name, "absent")) != _normal(wanted):
-                raise TableMismatch(
-                    f"the column '{field.name}' is {present.get(field.name, 'absent')}, "
-                    f"and the contract asks for {wanted}",
-                    where=table.sql_name,
-                    mend="changes of a table are additive: give the column a new name, or start over "
-                    "with a new root (`--fresh` in a replay)",
-                )
+                _widen(cursor, table)
 
     def load(self, table: Table, parquet: Sequence[str], load_id: str) -> LoadOutcome:
-        done = self.loaded(table, load_id)
-        if done is not None:
-            return done
         with self._transaction() as cursor:
+            done = _loaded(cursor, table, load_id)
+            if done is not None:
+                return done
             rows = _insert(cursor, table, parquet)
             cursor.execute(
                 "INSERT INTO _caudal.loads VALUES ($name, $id, $rows)",
@@ -194,11 +197,7 @@ class DuckDBWarehouse(Warehouse):
 
     def loaded(self, table: Table, load_id: str) -> LoadOutcome | None:
         with self._cursor() as cursor:
-            found = cursor.execute(
-                "SELECT row_count FROM _caudal.loads WHERE table_name = $name AND load_id = $id",
-                {"name": table.sql_name, "id": load_id},
-            ).fetchone()
-        return LoadOutcome(found[0], repeated=True) if found else None
+            return _loaded(cursor, table, load_id)
 
     @contextmanager
     def read(self, query: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatchReader]:
@@ -215,6 +214,8 @@ class DuckDBWarehouse(Warehouse):
             yield from reader
 
     def export(self, query: str, prefix: str, parameters: Parameters | None = None) -> list[str]:
+        for old in list(self._storage.objects(prefix)):
+            self._storage.delete(old.uri)
         uri = join(prefix, "part-00000.parquet")
         with (
             self.read(query, parameters) as reader,
@@ -227,20 +228,80 @@ class DuckDBWarehouse(Warehouse):
 
     def commit(self, commit: Commit) -> bool:
         with self._transaction() as cursor:
-            covered = covered_table()
+            identity = {"contract": commit.contract, "id": commit.id}
             made = cursor.execute(
-                f"SELECT count(*) FROM {_name(covered)} WHERE contract = $contract AND commit_id = $id",
-                {"contract": commit.contract, "id": commit.id},
+                "SELECT 1 FROM _caudal.commits WHERE contract = $contract AND commit_id = $id", identity
             ).fetchone()
-            if made and made[0]:
+            if made:
                 return False
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
             cursor.execute(
-                f"INSERT INTO {_name(covered)} SELECT $contract, unnest($loads::VARCHAR[]), $id",
-                {"contract": commit.contract, "loads": list(commit.covered), "id": commit.id},
+                f"INSERT INTO {_name(covered_table())} SELECT $contract, unnest($loads::VARCHAR[]), $id",
+                {**identity, "loads": list(commit.covered)},
             )
+            cursor.execute("INSERT INTO _caudal.commits VALUES ($contract, $id)", identity)
         return True
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    """DuckDB's complaints as Caudal's errors; what is no user's business stays as it is."""
+    try:
+        yield
+    except duckdb.CatalogException as error:
+        raise NotFound(_first_line(error), mend="make the tables first, or correct the name") from error
+    except duckdb.ConstraintException as error:
+        raise TableMismatch(
+            _first_line(error), mend="the rows don't fit the table: correct what wrote them"
+        ) from error
+    except duckdb.BinderException as error:
+        raise TableMismatch(_first_line(error), mend="name columns of the table, with types that fit") from error
+    except duckdb.InvalidInputException as error:
+        raise UnsupportedSql(_first_line(error), mend="see docs/sql-subset.md") from error
+    except duckdb.IOException as error:
+        if "No files found" not in str(error):
+            raise
+        raise NotFound(_first_line(error), mend="stage the Parquet files again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _widen(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Brings an older table up to the contract where that only adds: new columns, and values that may be null."""
+    rows = cursor.execute(
+        "SELECT column_name, data_type, is_nullable = 'YES' FROM information_schema.columns "
+        "WHERE table_schema = $dataset AND table_name = $name",
+        {"dataset": table.dataset, "name": table.name},
+    ).fetchall()
+    present = {name: data_type for name, data_type, _ in rows}
+    for field in table.schema:
+        wanted = _duckdb_type(field.type)
+        if field.name not in present and field.nullable:
+            cursor.execute(f"ALTER TABLE {_name(table)} ADD COLUMN {_column(field)}")
+        elif _normal(present.get(field.name, "absent")) != _normal(wanted):
+            raise TableMismatch(
+                f"the column '{field.name}' is {present.get(field.name, 'absent')}, "
+                f"and the contract asks for {wanted}",
+                where=table.sql_name,
+                mend="changes of a table are additive: give the column a new name, or start over "
+                "with a new root (`--fresh` in a replay)",
+            )
+    may_be_null = {field.name for field in table.schema if field.nullable}
+    kept = set(table.schema.names)
+    for name, _, nullable in rows:
+        if not nullable and (name in may_be_null or name not in kept):
+            cursor.execute(f"ALTER TABLE {_name(table)} ALTER COLUMN {_quoted(name)} DROP NOT NULL")
+
+
+def _loaded(cursor: duckdb.DuckDBPyConnection, table: Table, load_id: str) -> LoadOutcome | None:
+    found = cursor.execute(
+        "SELECT row_count FROM _caudal.loads WHERE table_name = $name AND load_id = $id",
+        {"name": table.sql_name, "id": load_id},
+    ).fetchone()
+    return LoadOutcome(found[0], repeated=True) if found else None
 
 
 def _replace(cursor: duckdb.DuckDBPyConnection, replacement: Replacement) -> None:
@@ -249,7 +310,7 @@ def _replace(cursor: duckdb.DuckDBPyConnection, replacement: Replacement) -> Non
         within = ""
         parameters: dict[str, Any] = {}
         if table.partition_by is not None:
-            within = f"{_quoted(table.partition_by)} IN (SELECT unnest($partitions::DATE[])) AND"
+            within = f"CAST({_quoted(table.partition_by)} AS DATE) IN (SELECT unnest($partitions::DATE[])) AND"
             parameters = {"partitions": list(replacement.partitions)}
         for files, column in ((replacement.rows, replacement.key), (replacement.removed, "key")):
             if files:
@@ -274,10 +335,24 @@ def _insert(cursor: duckdb.DuckDBPyConnection, table: Table, parquet: Sequence[s
 def _reader(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Parameters | None) -> pa.RecordBatchReader:
     values = {name: list(v) if isinstance(v, (list, tuple)) else v for name, v in (parameters or {}).items()}
     relation = cursor.sql(query, params=values) if values else cursor.sql(query)
+    columns = list(zip(relation.columns, map(str, relation.types), strict=True))
+    if any(_result_type(kind) != kind for _, kind in columns):
+        relation = relation.project(
+            ", ".join(
+                f"CAST({_quoted(name)} AS {_result_type(kind)}) AS {_quoted(name)}" for name, kind in columns
+            )
+        )
     reader = relation.to_arrow_reader(BATCH_ROWS)
     # DuckDB says Etc/UTC for UTC; only the name differs.
     schema = pa.schema([_utc(field) for field in reader.schema])
     return reader if schema == reader.schema else reader.cast(schema)
+
+
+def _result_type(kind: str) -> str:
+    """BigQuery's type for what DuckDB computed: it has one integer and one decimal."""
+    if kind in ("TINYINT", "SMALLINT", "INTEGER", "HUGEINT"):
+        return "BIGINT"
+    return "DECIMAL(38,9)" if kind.startswith("DECIMAL") and not kind.endswith("[]") else kind
 
 
 def _utc(field: pa.Field) -> pa.Field:
@@ -287,7 +362,9 @@ def _utc(field: pa.Field) -> pa.Field:
 
 
 def _parquet(uris: Sequence[str]) -> str:
-    paths = ", ".join("'" + str(file_path(uri)).replace("'", "''") + "'" for uri in uris)
+    # DuckDB reads a path as a pattern: a character that would mean more stands in brackets.
+    patterns = (re.sub(r"[*?\[]", r"[\g<0>]", str(file_path(uri))) for uri in uris)
+    paths = ", ".join("'" + pattern.replace("'", "''") + "'" for pattern in patterns)
     return f"read_parquet([{paths}])"
 
 
