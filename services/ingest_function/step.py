@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from caudal.identity import format_instant, load_id, manifest_id
 from caudal.ledger import LoadLedger
 from caudal.step import StepContext, StepResult
 from caudal.storage import StoredObject, join
-from caudal.storage.port import to_json
 from caudal.tables import lake_table
 from ingest_function.lake_rows import LakeRows
 from ingest_function.reading import BrokenRecord, read_batches
@@ -128,7 +128,7 @@ def _write_parquet(context: StepContext, landed: _Landed) -> tuple[int, list[Bro
 
 def _quarantine_records(context: StepContext, landed: _Landed, broken: Iterable[BrokenRecord]) -> None:
     lines = b"".join(
-        to_json({"row": record.row, "reason": record.reason, "text": record.text}).replace(b"\n", b"") + b"\n"
+        json.dumps({"row": record.row, "reason": record.reason, "text": record.text}).encode() + b"\n"
         for record in broken
     )
     context.storage.write(_quarantine_uri(context, landed, "records.ndjson"), lines)
