@@ -121,9 +121,13 @@ class FolderWriter:
         try:
             self._storage.create(join(self._uri, MANIFEST), to_json(manifest))
         except AlreadyExists:
+            winner = open_folder(self._storage, self._uri)
+            # The manifest may be our own: a request whose answer was lost is sent again.
+            named = {entry.path for entry in winner.entries.values()}
             for entry in self._entries.values():
-                self._storage.delete(join(self._uri, entry.path))
-            return open_folder(self._storage, self._uri)
+                if entry.path not in named:
+                    self._storage.delete(join(self._uri, entry.path))
+            return winner
         return CommittedFolder(self._storage, self._uri, manifest)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from caudal.errors import AlreadyExists, RunInProgress
@@ -118,5 +119,10 @@ class RunLock:
             ) from error
 
     def release(self, execution: str) -> None:
-        """Gives the lock back."""
-        self._log.append({"execution": execution, "released": True}, after=len(self._log))
+        """Gives the lock back; nothing happens when another execution has taken it over meanwhile."""
+        count = len(self._log)
+        head = self._log.head()
+        if head is None or head["released"] or head["execution"] != execution:
+            return
+        with suppress(AlreadyExists):
+            self._log.append({"execution": execution, "released": True}, after=count)

@@ -36,10 +36,11 @@ class FileStorage(Storage):
         self._root = root.absolute()
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        folder = file_path(prefix)
-        for path in sorted(folder.rglob("*")):
+        # By name as Cloud Storage sorts it: paths themselves sort differently, and not alike in every Python.
+        for path in sorted(file_path(prefix).rglob("*"), key=Path.as_posix):
             if path.is_file() and not path.name.startswith("."):
-                yield self.describe(file_uri(path))
+                with suppress(NotFound):  # deleted since it was listed
+                    yield self.describe(file_uri(path))
 
     def names(self, folder: str) -> list[str]:
         path = file_path(folder)
@@ -49,7 +50,7 @@ class FileStorage(Storage):
         path = file_path(uri)
         with self.open(uri) as stream:
             generation = hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
-        status = path.stat()
+            status = os.fstat(stream.fileno())
         name = path.relative_to(self._root) if path.is_relative_to(self._root) else path
         landed_at = datetime.fromtimestamp(status.st_mtime, UTC)
         return StoredObject(uri, "file", name.as_posix(), generation[:32], status.st_size, landed_at)
@@ -58,7 +59,7 @@ class FileStorage(Storage):
     def open(self, uri: str) -> Iterator[BinaryIO]:
         try:
             stream = file_path(uri).open("rb")
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise NotFound("there is no such file", where=uri, mend="check the path") from error
         with stream:
             yield stream
@@ -91,7 +92,7 @@ class FileStorage(Storage):
         return file_path(uri).is_file()
 
     def delete(self, uri: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             file_path(uri).unlink()
 
 
