@@ -5,7 +5,7 @@ MLflow's aliases and a cloud registry follow it. A rollback is a further entry, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -169,7 +169,7 @@ class Promotions:
             request=str(len(self._log)),
         )
 
-    def _last(self, wanted: Any) -> Promotion | None:
+    def _last(self, wanted: Callable[[Promotion], bool]) -> Promotion | None:
         found = None
         for entry in self.history():
             if wanted(entry):
