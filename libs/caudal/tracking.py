@@ -95,7 +95,11 @@ class Tracking:
         run_id = str(found.info.run_id)
         self.client.log_batch(
             run_id,
-            metrics=[Metric(k, float(v), moment, 0) for k, v in (metrics or {}).items() if _finite(v)],
+            metrics=[
+                Metric(k, float(v), moment, 0)
+                for k, v in (metrics or {}).items()
+                if v is not None and math.isfinite(v)
+            ],
             params=[Param(k, str(v)[:_LONGEST_VALUE]) for k, v in (parameters or {}).items()],
             tags=[RunTag(k, str(v)[:_LONGEST_VALUE]) for k, v in (tags or {}).items()],
         )
@@ -158,7 +162,10 @@ class Tracking:
         except MlflowException as error:  # another thread or process was first
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return str(self.client.get_experiment_by_name(name).experiment_id)
+            made = self.client.get_experiment_by_name(name)
+            if made is None:
+                raise
+            return str(made.experiment_id)
 
     def _find(self, experiment_id: str, key: str) -> Any:
         found = self.client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
@@ -180,7 +187,3 @@ def _connect(uri: str) -> MlflowClient:
 def _tags(entry: Promotion, tags: Mapping[str, str] | None) -> dict[str, str]:
     said = {"snapshot": entry.snapshot, "reason": entry.reason, "commit": entry.commit}
     return {**{k: v for k, v in said.items() if v}, **(tags or {})}
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

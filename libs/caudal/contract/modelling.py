@@ -71,6 +71,7 @@ class TrainOn(Section):
     Attributes:
         latest: at most so many of the most recent rows; all when absent.
         minimum: no model is trained on fewer.
+        first: the first model waits for so many due rows; `minimum` when absent.
         judge_share: of the rows that no champion has learned, this most recent share judges the candidate (at
             least `gate.minimum_rows`); it learns the others. Were it judged on all of them, it would have learned
             what the champion knows and nothing new.
@@ -78,7 +79,13 @@ class TrainOn(Section):
 
     latest: int | None = Field(default=None, gt=0)
     minimum: int = Field(default=1000, gt=0)
+    first: int | None = Field(default=None, gt=0)
     judge_share: float = Field(default=0.25, gt=0, lt=1)
+
+    @property
+    def rows_for_first(self) -> int:
+        """How many due rows the first model waits for."""
+        return self.first if self.first is not None else self.minimum
 
 
 class ThresholdCosts(Section):
