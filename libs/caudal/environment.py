@@ -6,25 +6,44 @@ where it runs; it opens what the environment names (`caudal.backends`).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from caudal.cloud_environment import Cloud
 from caudal.contract.values import Duration
 from caudal.errors import InvalidEnvironment, Problem
+from caudal.serving_environment import ServingSettings
 from caudal.storage.files import file_uri
 from caudal.storage.port import join
 from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document
 
 
-class Places(Section):
-    """Where objects lie. `{root}` stands for the environment's root."""
+def _place(uri: str) -> str:
+    if "{root}" in uri:
+        raise ValueError("it lies below {root}, and this environment has no root")
+    if not re.fullmatch(r"(file|gs)://[^{}]+", uri):
+        raise ValueError("a place is a URI with file:// or gs://")
+    return uri
 
-    landing: str
-    artifacts: str
-    models: str
+
+Place = Annotated[str, AfterValidator(_place)]
+
+
+class Places(Section):
+    """Where objects lie, all in one storage. `{root}` stands for the environment's root."""
+
+    landing: Place
+    artifacts: Place
+    models: Place
+
+    @model_validator(mode="after")
+    def _one_storage(self) -> Places:
+        if len({uri.split("://")[0] for uri in (self.landing, self.artifacts, self.models)}) > 1:
+            raise ValueError("landing, artifacts and models lie in different storages")
+        return self
 
 
 class Ingest(Section):
@@ -75,6 +94,7 @@ class Environment(Section):
         tracking: MLflow's tracking URI.
         alarms: where alarms go; an environment without a destination is refused.
         rollout: whether a candidate that passed the gate is live at once, or a challenger first.
+        serving: how the server runs, and what a challenger does.
         cloud: the Google Cloud project; a laptop has none.
     """
 
@@ -89,6 +109,7 @@ class Environment(Section):
     schedule: Schedule = Schedule()
     alarms: tuple[AlarmDestination, ...] = Field(min_length=1)
     rollout: Literal["champion", "challenger"] = "champion"
+    serving: ServingSettings = ServingSettings()
     cloud: Cloud | None = None
 
     @property
@@ -177,6 +198,9 @@ def load_environment(path: Path, root: Path | None = None) -> Environment:
         near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         mend = f"environments here: {', '.join(near) or 'none'}"
         raise InvalidEnvironment([Problem(f"{path}:1", "there is no such environment", mend)]) from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        what = "the environment is a folder" if path.is_dir() else "the environment is not text in UTF-8"
+        raise InvalidEnvironment([Problem(f"{path}:1", what, "name a YAML file, saved as UTF-8")]) from error
     return parse_environment(text, str(path), root)
 
 

@@ -15,12 +15,18 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from caudal.errors import NotFound
+
 SHORT = 16
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 over the canonical JSON of the parts, as hexadecimal."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    """SHA-256 over the canonical JSON of the parts, as hexadecimal.
+
+    Raises:
+        TypeError: a part is no JSON: the text of a set or an object would not be the same twice.
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -82,13 +88,21 @@ def unit_digest(unit: str) -> str:
         return baked
     library = Path(__file__).resolve().parent
     service = library.parents[1] / "services" / unit
+    if not service.is_dir():
+        raise NotFound(
+            f"the sources of the unit '{unit}' are not here, so its digest is unknown",
+            where=str(service),
+            mend="set CAUDAL_UNIT_DIGEST where the unit is built",
+        )
     hashes = []
     for folder in (library, service):
         for path in sorted(folder.rglob("*.py")):
             if "tests" not in path.parts:
                 name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
                 hashes.append((name, hashlib.sha256(path.read_bytes()).hexdigest()))
-    packages = [(name, version(name)) for name in ("numpy", "pyarrow", "xgboost-cpu") if _installed(name)]
+    packages = [
+        (name, version(name)) for name in ("numpy", "pyarrow", "xgboost", "xgboost-cpu") if _installed(name)
+    ]
     return digest("unit", unit, hashes, packages)[:SHORT]
 
 

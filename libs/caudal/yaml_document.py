@@ -52,18 +52,29 @@ class MalformedYaml(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema: `on`, `yes` and `2008-05-05` are text, not a boolean or a date."""
+    """YAML 1.2's core schema: `on`, `yes`, `1:30` and `2008-05-05` are text, `010` is ten, `1e-3` a number."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:null")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read_document(text: str, name: str) -> Document:
@@ -72,8 +83,9 @@ def read_document(text: str, name: str) -> Document:
     Raises:
         MalformedYaml: the text is no YAML, no mapping, or says one key twice.
     """
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise MalformedYaml(
@@ -95,8 +107,13 @@ def read_document(text: str, name: str) -> Document:
                 "check the indentation, quotes and brackets of this line",
             )
         ) from error
+    except yaml.YAMLError as error:
+        raise MalformedYaml(
+            Problem(f"{name}:1", f"this is not text that YAML allows: {error}", "remove the character")
+        ) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _collect_lines(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> None:
@@ -167,6 +184,8 @@ def _mend(kind: str, context: Mapping[str, Any], given: object) -> str:
         options = re.findall(r"'([^']*)'", expected)
         close = difflib.get_close_matches(str(given), options, n=1)
         return f"write '{close[0]}'" if close else f"choose one of {expected}"
+    if kind == "string_type" and isinstance(given, (bool, int, float)):
+        return f'put it in quotes: "{str(given).lower() if isinstance(given, bool) else given}"'
     return f"correct the value {given!r}"
 
 

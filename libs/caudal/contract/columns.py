@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from caudal.yaml_document import Section
 
 ColumnType = Literal["integer", "number", "decimal", "boolean", "category", "text", "date", "timestamp"]
 ORDERED_TYPES: tuple[ColumnType, ...] = ("integer", "number", "decimal")
+KEY_TYPES: tuple[ColumnType, ...] = ("integer", "decimal", "text", "category", "date", "timestamp")
+VERSION_TYPES: tuple[ColumnType, ...] = (*ORDERED_TYPES, "date", "timestamp")
 
 
 class CsvDialect(Section):
@@ -53,7 +55,7 @@ class Column(Section):
 
     type: ColumnType
     required: bool = False
-    range: tuple[float, float] | None = None
+    range: tuple[FiniteFloat, FiniteFloat] | None = None
     values: tuple[str, ...] | None = None
     unit: str = ""
     personal: bool = False

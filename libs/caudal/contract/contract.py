@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +13,11 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, PrivateAttr
 
-from caudal.contract.columns import ORDERED_TYPES, Column, Source
+from caudal.contract.columns import KEY_TYPES, ORDERED_TYPES, VERSION_TYPES, Column, Source
 from caudal.contract.features import Feature, Features
 from caudal.contract.modelling import TASK_METRICS, Gate, Label, Model, Task, XgboostParameters
 from caudal.contract.monitoring import Monitor, Retrain
+from caudal.contract.serving import Serving
 from caudal.yaml_document import Document, Path, Section
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class Contract(Section):
     gate: Gate
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
+    serving: Serving = Serving()
 
     _document: Document = PrivateAttr(default=Document("contract", {}))
     _text: str = PrivateAttr(default="")
@@ -98,10 +102,12 @@ class Contract(Section):
     def model_digest(self) -> str:
         """SHA-256 of the sections that decide which model comes out of given rows."""
         said = self.model_dump(mode="json")
-        sections = {k: said[k] for k in ("key", "event_time", "time_zone", "label", "task", "features", "never")}
+        sections = {k: said[k] for k in ("key", "event_time", "time_zone", "label", "task", "features")}
+        # Their order decides which columns a tree samples, and mappings lose theirs in a digest.
+        sections["inputs"] = [feature.name for feature in self.model_features()]
         sections["model"] = {k: v for k, v in said["model"].items() if k != "search"}
         sections["columns"] = {
-            name: said["columns"][name]
+            name: {k: v for k, v in said["columns"][name].items() if k not in ("unit", "personal")}
             for name in sorted({f.name for f in self.model_features() if not f.derived} | {self.label.column})
         }
         return _digest(sections)
@@ -133,33 +139,79 @@ class Contract(Section):
         for path, name in named:
             if name not in columns:
                 yield Mismatch(path, f"'{name}' is not one of the columns", _closest(name, list(columns)))
+        yield from self._source_mismatches()
         yield from self._column_mismatches()
+        yield from self._role_mismatches()
         yield from self._feature_mismatches()
         yield from self._label_mismatches()
         yield from self._model_mismatches()
+        yield from self._time_mismatches()
         if self.time_zone not in available_timezones():
             yield Mismatch(
                 ("time_zone",),
                 f"'{self.time_zone}' is not a time zone",
                 _closest(self.time_zone, sorted(available_timezones())),
             )
-        kept = columns.get(self.key)
-        for path, name, column in (
-            (("key",), self.key, kept),
-            (("event_time",), self.event_time, columns.get(self.event_time)),
-        ):
+
+    def _source_mismatches(self) -> Iterator[Mismatch]:
+        csv = self.source.csv
+        path: Path = ("source", "csv")
+        if csv.delimiter == csv.quote:
+            yield Mismatch(path, "delimiter and quote are one character", "choose another delimiter")
+        if csv.delimiter == csv.decimal:
+            yield Mismatch(path, "delimiter and decimal are one character", "write another delimiter, such as ';'")
+        try:
+            codecs.lookup(csv.encoding)
+        except LookupError:
+            yield Mismatch(
+                (*path, "encoding"), f"'{csv.encoding}' is not an encoding", "write utf8, latin1, cp1252, ..."
+            )
+
+    def _role_mismatches(self) -> Iterator[Mismatch]:
+        """Key, event time and version: columns with a role of their own."""
+        key, event = self.columns.get(self.key), self.columns.get(self.event_time)
+        for role, name, column in (("key", self.key, key), ("event_time", self.event_time, event)):
             if column is not None and not column.required:
-                yield Mismatch(path, f"'{name}' is not required", f"say 'required: true' at columns.{name}")
-        event = columns.get(self.event_time)
+                yield Mismatch((role,), f"'{name}' is not required", f"say 'required: true' at columns.{name}")
         if event is not None and event.type not in ("date", "timestamp"):
             yield Mismatch(
                 ("event_time",),
                 f"'{self.event_time}' is of type {event.type}",
                 "the event time must be a column of type date or timestamp",
             )
+        if key is not None and key.type not in KEY_TYPES:
+            yield Mismatch(
+                ("key",),
+                f"'{self.key}' is of type {key.type}, whose values are no good names",
+                f"choose a key of type {', '.join(KEY_TYPES)}",
+            )
+        version = self.columns.get(self.version or "")
+        if version is not None and version.type not in VERSION_TYPES:
+            yield Mismatch(
+                ("version",),
+                f"'{self.version}' is of type {version.type}, which has no order that can be meant",
+                f"choose a column of type {', '.join(VERSION_TYPES)}",
+            )
+        if len({self.key, self.event_time, self.label.column}) < 3:
+            yield Mismatch(("key",), "key, event time and label are not three columns", "name a column for each")
 
     def _column_mismatches(self) -> Iterator[Mismatch]:
+        first: dict[str, str] = {}
+        for name in self.columns:
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                yield Mismatch(
+                    ("columns", name),
+                    f"the columns '{other}' and '{name}' differ only in case, and a warehouse does not see that",
+                    "rename one of them in the source",
+                )
         for name, column in self.columns.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,299}", name):
+                yield Mismatch(
+                    ("columns", name),
+                    f"'{name}' can't be the name of a column in a warehouse",
+                    "use letters, digits and underscores, starting with a letter: rename it in the source",
+                )
             if name.startswith("_"):
                 yield Mismatch(
                     ("columns", name),
@@ -219,14 +271,28 @@ class Contract(Section):
                         f"'{name}' is both a feature and in 'never' ({self.never[name]})",
                         "remove it from one of the two",
                     )
+        for name in sorted({f.name for f in features.derived()} & set(self.columns)):
+            yield Mismatch(
+                ("features",),
+                f"the derived feature '{name}' has the name of a column",
+                "rename the column in the source",
+            )
         inputs = [feature.name for feature in self.model_features()]
         if not inputs:
             yield Mismatch(("features",), "there is no feature", "name at least one column")
         for name in sorted({name for name in inputs if inputs.count(name) > 1}):
             yield Mismatch(("features",), f"the feature '{name}' occurs twice", "keep one of them")
         for i, window in enumerate(features.windows):
+            for j, length in enumerate(window.lengths):
+                if not length:
+                    yield Mismatch(
+                        ("features", "windows", i, "lengths", j),
+                        "a window of no length is empty",
+                        "write 1d, for example",
+                    )
             for aggregate, used in window.values.items():
                 for name in used:
+                    yield from self._aggregate_mismatches(i, aggregate, name)
                     if name == self.label.column and (window.delay or None) is None:
                         yield Mismatch(
                             ("features", "windows", i),
@@ -245,6 +311,37 @@ class Contract(Section):
                             f"'{name}' is in 'never' ({self.never[name]})",
                             "aggregate another column",
                         )
+
+    def _aggregate_mismatches(self, window: int, aggregate: str, name: str) -> Iterator[Mismatch]:
+        column = self.columns.get(name)
+        path: Path = ("features", "windows", window, "values", aggregate)
+        if column is not None and aggregate in ("sum", "mean") and column.type not in ORDERED_TYPES:
+            yield Mismatch(
+                path,
+                f"a {column.type} has no {aggregate}",
+                f"aggregate a column of type {', '.join(ORDERED_TYPES)}",
+            )
+        if column is not None and aggregate == "rate" and column.type != "boolean" and name != self.label.column:
+            yield Mismatch(path, f"a {column.type} has no rate", "aggregate the label, or a boolean")
+
+    def _time_mismatches(self) -> Iterator[Mismatch]:
+        start, end = self.features.night_hours
+        if not (0 <= start <= 24 and 0 <= end <= 24):
+            yield Mismatch(("features", "night_hours"), f"[{start}, {end}] are not hours of a day", "write [0, 6]")
+        train_on = self.model.train_on
+        if train_on.latest is not None and train_on.latest < train_on.minimum:
+            yield Mismatch(
+                ("model", "train_on"),
+                f"no training can use at most {train_on.latest} and at least {train_on.minimum} rows",
+                "lower 'minimum', or raise 'latest'",
+            )
+        most, least = self.retrain.at_most_every, self.retrain.at_least_every
+        if most is not None and least is not None and most > least:
+            yield Mismatch(
+                ("retrain",),
+                "'at_most_every' is longer than 'at_least_every'",
+                "exchange them: the first is the pause, the second the schedule",
+            )
 
     def _label_mismatches(self) -> Iterator[Mismatch]:
         column = self.columns.get(self.label.column)
