@@ -1,0 +1,67 @@
+"""What the parts of a run report about themselves; summed, it is the commit and the step's result."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class Facts:
+    """Figures and files of a part of a run, or of the whole.
+
+    Attributes:
+        read: rows of the lake's gain.
+        good: those that the contract accepts.
+        rejected: how many rows have each reason.
+        grown: net growth of the warehouse's table in rows.
+        bytes_shuffled: bytes that were handed to a shuffle.
+        rows, removed, rejects: URIs of staged files: rows to write, keys to remove, refused rows.
+        partitions: days whose partitions change, as ISO dates.
+    """
+
+    read: int = 0
+    good: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    grown: int = 0
+    bytes_shuffled: int = 0
+    rows: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    rejects: list[str] = field(default_factory=list)
+    partitions: set[str] = field(default_factory=set)
+
+    def add(self, other: Facts) -> None:
+        """Takes another part's facts up."""
+        self.read += other.read
+        self.good += other.good
+        self.rejected += other.rejected
+        self.grown += other.grown
+        self.bytes_shuffled += other.bytes_shuffled
+        self.rows += other.rows
+        self.removed += other.removed
+        self.rejects += other.rejects
+        self.partitions |= other.partitions
+
+    def encode(self) -> bytes:
+        return json.dumps({**asdict(self), "partitions": sorted(self.partitions)}).encode()
+
+    @staticmethod
+    def total(parts: Iterable[bytes]) -> Facts:
+        """The sum of encoded parts; the order of files is that of their names."""
+        whole = Facts()
+        for part in parts:
+            values = json.loads(part)
+            whole.add(
+                Facts(
+                    **{
+                        **values,
+                        "rejected": Counter(values["rejected"]),
+                        "partitions": set(values["partitions"]),
+                    }
+                )
+            )
+        for files in (whole.rows, whole.removed, whole.rejects):
+            files.sort()
+        return whole

@@ -1,0 +1,97 @@
+"""What every transform is given: a few short texts, opened once in each worker process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from caudal.contract import parse_contract
+from caudal.environment import parse_environment
+from caudal.step import Run, StepContext
+from caudal.tables import LINEAGE
+from etl_beam.plan import Plan, folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's texts, and how its rows are spread; this alone travels with the graph.
+
+    Attributes:
+        contract: the contract as it was written.
+        environment: the environment with every place resolved.
+        run: the run as JSON.
+        commit: the identity under which the run's folder holds the plan.
+        shards: how many shards a shuffle has.
+    """
+
+    contract: str
+    environment: str
+    run: str
+    commit: str
+    shards: int = 1
+
+    @staticmethod
+    def of(context: StepContext, plan: Plan, shards: int) -> Job:
+        return Job(
+            context.contract.text,
+            context.environment.to_yaml(),
+            json.dumps(context.run.to_json(), sort_keys=True),
+            plan.commit,
+            shards,
+        )
+
+    def open(self) -> OpenJob:
+        """The job with contract, plan and adapters; a worker process opens it once."""
+        return _open(self)
+
+
+class OpenJob:
+    """A job in a worker."""
+
+    def __init__(self, job: Job) -> None:
+        self.shards = job.shards
+        self.context = StepContext(
+            parse_contract(job.contract), parse_environment(job.environment), Run.from_json(json.loads(job.run))
+        )
+        self.contract = self.context.contract
+        self.storage = self.context.storage
+        self.warehouse = self.context.warehouse
+        self.plan = Plan.from_json(self.storage.read_json(folder(self.context.run, job.commit, "plan.json")))
+
+    @cached_property
+    def load_ids(self) -> pa.Array:
+        """The ids of the plan's loads, in its order."""
+        return pa.array([load.load_id for load in self.plan.loads], pa.string())
+
+    @cached_property
+    def superseded(self) -> NDArray[np.bool_]:
+        """For each of the plan's loads, whether a newer generation has replaced it."""
+        gone = frozenset(self.plan.superseded)
+        return np.array([load.load_id in gone for load in self.plan.loads], bool)
+
+    @cached_property
+    def lineage(self) -> pa.Table:
+        """For each of the plan's loads, the lineage columns that its rows share."""
+        from caudal.identity import parse_instant
+
+        loads = self.plan.loads
+        values = {
+            "_source_uri": [load.uri for load in loads],
+            "_source_generation": [load.generation for load in loads],
+            "_load_id": [load.load_id for load in loads],
+            "_ingested_at": [parse_instant(load.landed_at) for load in loads],
+        }
+        return pa.table({f.name: pa.array(values[f.name], f.type) for f in LINEAGE if f.name in values})
+
+
+@lru_cache(maxsize=4)
+def _open(job: Job) -> OpenJob:
+    return OpenJob(job)

@@ -1,0 +1,77 @@
+"""The graph: read and check, one row a key, features, files aside, and one commit at the end.
+
+    plan -> read, check -> (by key) settle -> stage -\\
+                 \\-> refused -> stage ---------------+-> facts -> (one key) commit
+
+Everything that has an effect lies inside the graph: on Dataflow `main` only submits it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+
+from etl_beam.facts import Facts
+from etl_beam.shuffle import Shard
+from etl_beam.transforms import (
+    FACTS,
+    REJECTED,
+    ROWS,
+    MakeCommit,
+    PlanStreams,
+    ReadRows,
+    SettleKeys,
+    StageRejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etl_beam.job import Job
+    from etl_beam.sources import Source
+
+
+def build_pipeline(pipeline: beam.Pipeline, job: Job, sources: Sequence[Source]) -> None:
+    """Adds the whole transformation to a pipeline; nothing is read or written here.
+
+    Args:
+        pipeline: an empty pipeline, for any runner.
+        job: what is transformed.
+        sources: what is read; none when there is nothing new, or when the commit is made already.
+    """
+    facts = [pipeline | "No facts yet" >> beam.Create([(0, Facts().encode())]).with_output_types(Shard)]
+    if sources:
+        read = (
+            pipeline
+            | "Sources" >> beam.Create([str(source) for source in sources])
+            | "Plan streams" >> beam.ParDo(PlanStreams(job)).with_output_types(tuple[str, bytes])
+            | "One stream a worker" >> beam.Reshuffle()
+            | "Read and check"
+            >> beam.ParDo(ReadRows(job))
+            .with_output_types(Shard, **{REJECTED: Shard, FACTS: Shard})
+            .with_outputs(REJECTED, FACTS, main=ROWS)
+        )
+        settled = (
+            read[ROWS]
+            | "By key" >> beam.GroupByKey()
+            | "Settle keys"
+            >> beam.ParDo(SettleKeys(job))
+            .with_output_types(Shard, **{FACTS: Shard})
+            .with_outputs(FACTS, main=ROWS)
+        )
+        refused = (
+            read[REJECTED]
+            | "Refused rows" >> beam.GroupByKey()
+            | "Stage refused rows"
+            >> beam.ParDo(StageRejected(job))
+            .with_output_types(Shard, **{FACTS: Shard})
+            .with_outputs(FACTS, main=ROWS)
+        )
+        facts += [read[FACTS], settled[FACTS], refused[FACTS]]
+    (
+        facts
+        | "All facts" >> beam.Flatten()
+        | "One key" >> beam.GroupByKey()
+        | "Commit" >> beam.ParDo(MakeCommit(job))
+    )

@@ -1,0 +1,174 @@
+"""Which loads a run transforms, fixed once: every attempt of the run works on the same.
+
+The plan is written into the run's folder before the pipeline starts, under the identity of the commit it leads to:
+
+    <run>/etl/<commit>/plan.json     what is read
+    <run>/etl/<commit>/result.json   what came of it, written just before the commit
+
+An attempt that finds its commit made returns the recorded result; otherwise it follows the recorded plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from caudal.errors import AlreadyExists
+from caudal.identity import SHORT, digest, format_instant, parse_instant
+from caudal.ledger import LoadLedger
+from caudal.step import Run, StepContext
+from caudal.storage import Storage, join
+from caudal.storage.port import to_json
+from caudal.tables import covered_table
+
+
+@dataclass(frozen=True)
+class Load:
+    """One landed object, as the ledger records it."""
+
+    load_id: str
+    uri: str
+    generation: str
+    landed_at: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run transforms.
+
+    Attributes:
+        commit: the identity of the commit, which follows from the loads.
+        as_of: of the run.
+        new: ids of the loads whose rows are the lake's gain, sorted.
+        new_rows: the rows that they hold.
+        superseded: ids of the loads that a newer generation of their object has replaced.
+        displaced: ids of the covered loads that one of the new loads supersedes.
+        loads: every load that is done, by URI and generation; a row in flight carries its load as an index here.
+        all_rows: the rows of all those loads, an upper bound on what a run can read.
+    """
+
+    commit: str
+    as_of: str
+    new: tuple[str, ...]
+    new_rows: int
+    superseded: tuple[str, ...]
+    displaced: tuple[str, ...]
+    loads: tuple[Load, ...]
+    all_rows: int
+
+    @property
+    def first_run(self) -> bool:
+        """Whether the warehouse is still empty, so that there is nothing to compare the gain with."""
+        return len(self.new) == len(self.loads)
+
+    @cached_property
+    def landed(self) -> tuple[datetime, datetime]:
+        """The earliest and the latest landing of a new load."""
+        new = frozenset(self.new)
+        landed = [parse_instant(load.landed_at) for load in self.loads if load.load_id in new]
+        return min(landed), max(landed)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Plan:
+        names = ("new", "superseded", "displaced")
+        return Plan(
+            **{
+                **value,
+                **{name: tuple(value[name]) for name in names},
+                "loads": tuple(Load(**load) for load in value["loads"]),
+            }
+        )
+
+
+def folder(run: Run, commit: str, *parts: str) -> str:
+    """Where a run keeps what leads to a commit."""
+    return join(run.uri, "etl", commit, *parts)
+
+
+def recorded_result(context: StepContext, plan: Plan) -> dict[str, Any] | None:
+    """What the run has come to, when its commit is made."""
+    if plan.commit not in _covered(context).values():
+        return None
+    result: dict[str, Any] = context.storage.read_json(folder(context.run, plan.commit, "result.json"))
+    return result
+
+
+def fix_plan(context: StepContext) -> Plan:
+    """The plan that this run follows: the one that an earlier attempt recorded, or else a new one."""
+    covered = _covered(context)
+    for commit in context.storage.names(join(context.run.uri, "etl")):
+        plan = _read(context.storage, folder(context.run, commit, "plan.json"))
+        if plan is not None and (
+            commit in covered.values() or not any(load_id in covered for load_id in plan.new)
+        ):
+            return plan
+    plan = make_plan(
+        LoadLedger(context.storage, context.environment.ledger(context.contract.name, "loads")).done(),
+        covered,
+        context,
+    )
+    uri = folder(context.run, plan.commit, "plan.json")
+    try:
+        context.storage.create(uri, to_json(plan.to_json()))
+    except AlreadyExists:
+        return Plan.from_json(context.storage.read_json(uri))
+    return plan
+
+
+def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], context: StepContext) -> Plan:
+    """The plan that the ledger's records and the covered loads lead to.
+
+    Of the generations of one object the latest landed counts, and of those the greatest generation. An object
+    that could not be read at all supersedes nothing: bad input never loses good input.
+    """
+    loads = {load["load_id"]: load for record in done for load in record["loads"]}
+    newest: dict[tuple[str, str], str] = {}
+    for load_id, load in loads.items():
+        name = (load["bucket"], load["name"])
+        if not load.get("unreadable") and (name not in newest or _age(load) > _age(loads[newest[name]])):
+            newest[name] = load_id
+    superseder = {
+        load_id: newest[name]
+        for load_id, load in loads.items()
+        if (name := (load["bucket"], load["name"])) in newest and newest[name] != load_id
+    }
+    new = tuple(sorted(loads.keys() - covered.keys()))
+    return Plan(
+        commit=digest("commit", context.contract.name, new)[:SHORT],
+        as_of=format_instant(context.run.as_of),
+        new=new,
+        new_rows=sum(loads[load_id]["rows"] for load_id in new),
+        superseded=tuple(sorted(superseder)),
+        displaced=tuple(sorted(old for old, by in superseder.items() if old in covered and by not in covered)),
+        loads=tuple(
+            sorted(
+                (Load(i, load["uri"], load["generation"], load["landed_at"]) for i, load in loads.items()),
+                key=lambda load: (load.uri, load.generation, load.load_id),
+            )
+        ),
+        all_rows=sum(load["rows"] for load in loads.values()),
+    )
+
+
+def _age(load: Mapping[str, Any]) -> tuple[datetime, str]:
+    return parse_instant(load["landed_at"]), load["generation"]
+
+
+def _read(storage: Storage, uri: str) -> Plan | None:
+    return Plan.from_json(storage.read_json(uri)) if storage.exists(uri) else None
+
+
+def _covered(context: StepContext) -> dict[str, str]:
+    """The commit that covers each load of the contract."""
+    found = context.warehouse.query(
+        f"SELECT load_id, commit_id FROM {covered_table().sql_name} WHERE contract = @contract",
+        {"contract": context.contract.name},
+    )
+    return dict(zip(found["load_id"].to_pylist(), found["commit_id"].to_pylist(), strict=True))

@@ -1,0 +1,95 @@
+"""Rows in flight: the contract's columns, and what the pipeline must remember of each row.
+
+| column | type | meaning |
+|---|---|---|
+| `_load` | int32 | the row's load, as an index into the plan's loads; the other lineage follows from it |
+| `_row` | int64 | the row's place in its object |
+| `_first_as_of` | timestamp | of a row that stands in the warehouse, when its key first arrived; else null or absent |
+| `_state` | int8 | once a key is settled: what is to happen to the row (`State`) |
+
+Rows that stand in the warehouse also carry the window features that are stored with them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from caudal.errors import NotFound
+from caudal.event_time import INSTANT, event_dates
+from caudal.tables import LINEAGE, Table, warehouse_table
+from etl_beam.calendar_features import calendar_features
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+    from etl_beam.job import OpenJob
+
+LOAD = "_load"
+ROW = "_row"
+FIRST = "_first_as_of"
+STATE = "_state"
+
+
+class State(IntEnum):
+    """What is to happen to a row of a settled key."""
+
+    NEW = 0
+    """It is to be written, with every feature."""
+
+    STANDING = 1
+    """It stands in the warehouse as it is, and is written again only when a feature of it changes."""
+
+    GONE = 2
+    """It stood in the warehouse, and another row of its key, or none, takes its place."""
+
+    NEIGHBOUR = 3
+    """A copy of a row of another time slice, only there to be counted in windows."""
+
+
+def window_features(contract: Contract) -> list[str]:
+    """The names of the features that need other rows, in the warehouse's order."""
+    return [name for window in contract.features.windows for name in window.feature_names()]
+
+
+def with_load_index(job: OpenJob, table: pa.Table) -> pa.Table:
+    """Replaces `_load_id` by the index of the load.
+
+    Raises:
+        NotFound: a row names a load that the ledger doesn't have.
+    """
+    index = pc.index_in(table["_load_id"], job.load_ids)
+    if index.null_count:
+        unknown = pc.unique(table["_load_id"].filter(pc.is_null(index))).to_pylist()
+        raise NotFound(
+            f"rows name loads that the ledger does not know: {', '.join(unknown[:3])}",
+            where=job.contract.name,
+            mend="restore the ledger from its backup; it is the record of what was loaded",
+        )
+    return table.drop_columns(["_load_id"]).append_column(LOAD, index.cast(pa.int32()))
+
+
+def with_lineage(job: OpenJob, table: pa.Table) -> pa.Table:
+    """Gives rows back the lineage that their load stands for."""
+    lineage = job.lineage.take(table[LOAD])
+    table = table.drop_columns([LOAD])
+    for field in LINEAGE:
+        if field.name != ROW:
+            table = table.append_column(field.name, lineage[field.name])
+    return table
+
+
+def as_warehouse_rows(job: OpenJob, table: pa.Table) -> pa.Table:
+    """Rows as the warehouse's table holds them."""
+    target: Table = warehouse_table(job.contract)
+    moments = table[job.contract.event_time]
+    columns = {name: table[name] for name in job.contract.columns}
+    columns |= calendar_features(job.contract, moments)
+    columns |= {name: table[name] for name in window_features(job.contract)}
+    columns["_event_date"] = event_dates(job.contract, moments)
+    columns[FIRST] = table[FIRST].cast(INSTANT)
+    lineage = with_lineage(job, table.select([LOAD, ROW]))
+    columns |= {field.name: lineage[field.name] for field in LINEAGE}
+    return pa.table([columns[field.name] for field in target.schema], schema=target.schema)

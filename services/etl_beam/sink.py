@@ -1,0 +1,93 @@
+"""The way out: Parquet aside under the commit's identity, then one commit, then the step's result."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caudal.storage import join
+from caudal.tables import rejected_table, warehouse_table
+from caudal.warehouse import Commit, Replacement
+from etl_beam.plan import folder, recorded_result
+from etl_beam.rows import with_lineage
+
+if TYPE_CHECKING:
+    from etl_beam.facts import Facts
+    from etl_beam.job import OpenJob
+
+
+def stage(job: OpenJob, table: pa.Table, kind: str) -> str:
+    """Writes a table as a Parquet file that nobody reads until a commit names it; a retry writes another."""
+    uri = join(_staging(job), f"{kind}-{uuid.uuid4().hex}.parquet")
+    with job.storage.writer(uri) as stream:
+        pq.write_table(table, stream, compression="snappy", write_statistics=False, use_dictionary=False)
+    return uri
+
+
+def as_rejected_rows(job: OpenJob, table: pa.Table) -> pa.Table:
+    """Refused rows as the warehouse's table of rejected rows holds them."""
+    target = rejected_table(job.contract)
+    table = with_lineage(job, table)
+    return pa.table([table[field.name] for field in target.schema], schema=target.schema)
+
+
+def finish(job: OpenJob, facts: Facts) -> dict[str, Any]:
+    """Makes the commit and records the result; repeated, it changes nothing and returns the same.
+
+    The result is recorded before the commit, so whoever finds the commit made finds the result as well.
+    """
+    context, plan = job.context, job.plan
+    recorded = recorded_result(context, plan) if plan.new else None
+    result = recorded if recorded is not None else make_result(job, facts)
+    if recorded is None and plan.new:
+        context.storage.write_json(folder(context.run, plan.commit, "result.json"), result)
+        context.warehouse.commit(_commit(job, facts))
+    context.storage.write_json(context.run.step_uri("etl"), result)
+    for left in list(context.storage.objects(_staging(job))):
+        context.storage.delete(left.uri)
+    return result
+
+
+def make_result(job: OpenJob, facts: Facts) -> dict[str, Any]:
+    """The step's result. Every good row that the warehouse did not grow by is a duplicate."""
+    return result_of(job.plan.commit if job.plan.new else None, len(job.plan.new), facts)
+
+
+def result_of(commit: str | None, loads: int, facts: Facts) -> dict[str, Any]:
+    return {
+        "commit": commit,
+        "loads": loads,
+        "rows": {
+            "read": facts.read,
+            "rejected": facts.read - facts.good,
+            "duplicates": facts.good - facts.grown,
+            "warehouse": facts.grown,
+        },
+        "rejected": dict(sorted(facts.rejected.items())),
+        "bytes_shuffled": facts.bytes_shuffled,
+    }
+
+
+def _commit(job: OpenJob, facts: Facts) -> Commit:
+    replacements = []
+    if facts.rows or facts.removed:
+        replacements.append(
+            Replacement(
+                warehouse_table(job.contract),
+                tuple(facts.rows),
+                job.contract.key,
+                tuple(facts.removed),
+                tuple(date.fromisoformat(day) for day in sorted(facts.partitions)),
+            )
+        )
+    if facts.rejects:
+        replacements.append(Replacement(rejected_table(job.contract), tuple(facts.rejects)))
+    return Commit(job.plan.commit, job.contract.name, tuple(replacements), job.plan.new)
+
+
+def _staging(job: OpenJob) -> str:
+    return job.context.environment.staging(job.contract.name, "etl", job.plan.commit)

@@ -1,0 +1,140 @@
+"""Where a run's rows come from: three queries, split into streams that workers read side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from caudal.event_time import INSTANT
+from caudal.tables import covered_table, lake_table, warehouse_table
+from caudal.warehouse import ReadStream
+from etl_beam.checks import UNPARSED
+from etl_beam.rows import FIRST, ROW, window_features, with_load_index
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+    from caudal.warehouse import Parameters
+    from etl_beam.job import OpenJob
+    from etl_beam.plan import Plan
+
+ROWS_A_STREAM = 1_000_000
+ROWS_AT_ONCE = 262_144
+"""So many rows are checked and spread at once: a slice of fewer than about 2,000 rows costs more than it carries."""
+
+
+class Source(StrEnum):
+    """Why a row is read."""
+
+    GAIN = "gain"
+    """A row of the lake that no commit covers."""
+
+    RECALLED = "recalled"
+    """An older row of the lake whose key has lost a row to a newer generation of its object."""
+
+    STANDING = "standing"
+    """A row of the warehouse whose key the run touches, or which lies within reach of such a row's windows."""
+
+
+def sources(plan: Plan) -> list[Source]:
+    """What a run must read."""
+    if not plan.new:
+        return []
+    wanted = [Source.GAIN] if plan.new_rows else []
+    if not plan.first_run:
+        wanted.append(Source.STANDING)
+    if plan.displaced:
+        wanted.append(Source.RECALLED)
+    return wanted
+
+
+def plan_streams(job: OpenJob, source: Source) -> list[ReadStream]:
+    """Splits a source into streams."""
+    query, parameters = _QUERIES[source](job)
+    bound = job.plan.new_rows if source is Source.GAIN else job.plan.all_rows
+    return job.warehouse.plan_read(query, parameters, streams=1 + bound // ROWS_A_STREAM)
+
+
+def read_rows(job: OpenJob, source: Source, stream: ReadStream) -> Iterator[pa.Table]:
+    """Reads a stream as tables of rows in flight, large enough to be worth splitting."""
+    schema = _schema(job.contract, source)
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in job.warehouse.read_stream(stream):
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= ROWS_AT_ONCE:
+            yield _conformed(job, schema, waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield _conformed(job, schema, waiting)
+
+
+def _conformed(job: OpenJob, schema: pa.Schema, batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches).cast(schema).combine_chunks()
+    return with_load_index(job, table)
+
+
+def _schema(contract: Contract, source: Source) -> pa.Schema:
+    fields = list(contract.arrow_schema())
+    if source is Source.STANDING:
+        fields += [pa.field(name, pa.float64()) for name in window_features(contract)]
+        fields.append(pa.field(FIRST, INSTANT))
+    else:
+        fields.append(pa.field(UNPARSED, pa.string()))
+    return pa.schema([*fields, pa.field("_load_id", pa.string()), pa.field(ROW, pa.int64())])
+
+
+def _columns(contract: Contract, source: Source, alias: str) -> str:
+    return ", ".join(f"{alias}.`{name}`" for name in _schema(contract, source).names)
+
+
+def _lake(contract: Contract) -> str:
+    return lake_table(contract).sql_name
+
+
+def _gain(job: OpenJob) -> tuple[str, Parameters]:
+    first, last = job.plan.landed
+    return (
+        f"SELECT {_columns(job.contract, Source.GAIN, 'g')} FROM {_lake(job.contract)} AS g "
+        "WHERE g._load_id IN (SELECT l FROM UNNEST(@loads) AS l) "
+        "AND g._ingested_at >= @first AND g._ingested_at <= @last",
+        {"loads": job.plan.new, "first": first, "last": last},
+    )
+
+
+def _touched_keys(contract: Contract, loads: str) -> str:
+    return (
+        f"SELECT t.`{contract.key}` FROM {_lake(contract)} AS t "
+        f"WHERE t._load_id IN (SELECT l FROM UNNEST(@{loads}) AS l)"
+    )
+
+
+def _standing(job: OpenJob) -> tuple[str, Parameters]:
+    contract = job.contract
+    return (
+        f"SELECT {_columns(contract, Source.STANDING, 'w')} FROM {warehouse_table(contract).sql_name} AS w "
+        f"WHERE w.`{contract.key}` IN ({_touched_keys(contract, 'touching')})",
+        {"touching": [*job.plan.new, *job.plan.displaced]},
+    )
+
+
+def _recalled(job: OpenJob) -> tuple[str, Parameters]:
+    contract = job.contract
+    return (
+        f"SELECT {_columns(contract, Source.RECALLED, 'r')} FROM {_lake(contract)} AS r "
+        f"WHERE r._load_id IN (SELECT c.load_id FROM {covered_table().sql_name} AS c "
+        "WHERE c.contract = @contract) "
+        "AND r._load_id NOT IN (SELECT l FROM UNNEST(@superseded) AS l) "
+        f"AND r.`{contract.key}` IN ({_touched_keys(contract, 'displaced')})",
+        {
+            "contract": contract.name,
+            "superseded": job.plan.superseded,
+            "displaced": job.plan.displaced,
+        },
+    )
+
+
+_QUERIES = {Source.GAIN: _gain, Source.RECALLED: _recalled, Source.STANDING: _standing}

@@ -1,0 +1,145 @@
+"""The pipeline's transforms. Each opens the job once, turns bytes into tables, and tables into bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+
+from caudal.event_time import event_dates
+from caudal.warehouse import ReadStream
+from etl_beam.checks import check, count_reasons
+from etl_beam.deduplication import settle
+from etl_beam.facts import Facts
+from etl_beam.hashing import hash_column
+from etl_beam.rows import STATE, State, as_warehouse_rows
+from etl_beam.shuffle import GroupedShard, Shard, decode, encode, partition
+from etl_beam.sink import as_rejected_rows, finish, stage
+from etl_beam.sources import Source, plan_streams, read_rows
+
+if TYPE_CHECKING:
+    from etl_beam.job import Job, OpenJob
+
+ROWS = "rows"
+REJECTED = "rejected"
+FACTS = "facts"
+NAMESPACE = "etl"
+
+_ONE_KEY = 0
+
+
+class _JobDoFn(beam.DoFn):  # type: ignore[misc]  # Beam's classes are untyped
+    """A transform that works on a job."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._open: OpenJob = self._job.open()
+
+    def _facts(self, facts: Facts) -> TaggedOutput:
+        """Reports facts to the commit, and shows them as Beam's counters."""
+        counted = {
+            "rows_read": facts.read,
+            "rows_accepted": facts.good,
+            "rows_grown": facts.grown,
+            "bytes_shuffled": facts.bytes_shuffled,
+            **{f"rejected_{reason}": count for reason, count in facts.rejected.items()},
+        }
+        for name, count in counted.items():
+            if count:
+                Metrics.counter(NAMESPACE, name).inc(count)
+        return TaggedOutput(FACTS, (_ONE_KEY, facts.encode()))
+
+    def _send(self, tables: Iterable[tuple[int, pa.Table]], facts: Facts) -> Iterator[Shard]:
+        for shard, table in tables:
+            part = encode(table)
+            facts.bytes_shuffled += len(part)
+            yield shard, part
+
+
+class PlanStreams(_JobDoFn):
+    """A source -> its streams, one element each."""
+
+    def process(self, source: str) -> Iterator[tuple[str, bytes]]:
+        for stream in plan_streams(self._open, Source(source)):
+            yield source, bytes(stream)
+
+
+class ReadRows(_JobDoFn):
+    """A stream -> checked rows by their key's shard, refused rows, facts."""
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[Shard | TaggedOutput]:
+        job = self._open
+        source = Source(element[0])
+        facts = Facts()
+        for table in read_rows(job, source, ReadStream(element[1])):
+            good = table
+            if source is not Source.STANDING:
+                good, rejected = check(job.contract, table)
+                if source is Source.GAIN:
+                    facts.read += table.num_rows
+                    facts.good += good.num_rows
+                    if rejected is not None:
+                        facts.rejected += Counter(count_reasons(rejected))
+                        for shard, part in self._send(_by_load(job, rejected), facts):
+                            yield TaggedOutput(REJECTED, (shard, part))
+            by_key = partition(good, hash_column(good[job.contract.key]), job.shards)
+            yield from self._send(by_key, facts)
+        yield self._facts(facts)
+
+
+class SettleKeys(_JobDoFn):
+    """All rows of a shard's keys -> one row a key."""
+
+    def process(self, element: GroupedShard) -> Iterator[Shard | TaggedOutput]:
+        job = self._open
+        settled = settle(job, decode(element[1]))
+        facts = Facts(grown=settled.grown)
+        if len(settled.removed):
+            facts.removed.append(stage(job, pa.table({"key": settled.removed}), "removed"))
+        _note_partitions(job, _of_state(settled.rows, State.GONE), facts)
+        _write(job, settled.rows, facts)
+        yield self._facts(facts)
+
+
+class StageRejected(_JobDoFn):
+    """All refused rows of a shard -> a staged file."""
+
+    def process(self, element: GroupedShard) -> Iterator[TaggedOutput]:
+        rejected = as_rejected_rows(self._open, decode(element[1]))
+        yield self._facts(Facts(rejects=[stage(self._open, rejected, "rejected")]))
+
+
+class MakeCommit(_JobDoFn):
+    """All facts of the run, under one key -> the commit and the step's result."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> None:
+        finish(self._open, Facts.total(element[1]))
+
+
+def _write(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
+    new = _of_state(rows, State.NEW)
+    if new.num_rows:
+        facts.rows.append(stage(job, as_warehouse_rows(job, new), "rows"))
+        _note_partitions(job, new, facts)
+
+
+def _of_state(rows: pa.Table, state: State) -> pa.Table:
+    return rows.filter(pc.equal(rows[STATE], int(state)))
+
+
+def _note_partitions(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
+    days = pc.unique(event_dates(job.contract, rows[job.contract.event_time]))
+    facts.partitions.update(day.isoformat() for day in days.to_pylist())
+
+
+def _by_load(job: OpenJob, rejected: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Refused rows need no key: those of one load, and one row's place, go together."""
+    return partition(rejected, hash_column(rejected["_row"]), job.shards)
