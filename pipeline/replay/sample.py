@@ -38,15 +38,15 @@ class Delivery:
     rows: pa.Table
 
 
-def find_sample(project: Path, contract: str) -> list[Path]:
-    """The files of the sample that ships with a contract: data/<contract>/.
+def find_sample(project: Path, contract: str, folder: Path | None = None) -> list[Path]:
+    """The files of a contract's sample: those that ship in data/<contract>/, or those of a folder.
 
     Raises:
         NotFound: there is none.
     """
     from ingest_function.reading import format_of
 
-    folder = project / "data" / contract
+    folder = folder or project / "data" / contract
     files = sorted(path for path in folder.glob("*") if path.is_file() and format_of(path.name))
     if not files:
         raise NotFound(

@@ -1,0 +1,218 @@
+"""`caudal replay`: a data set's history in a minute."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import contract_argument, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from caudal.step import Run, StepResult
+    from pipeline.replay.replay import Month, Replay
+    from pipeline.runs import StepRecord
+
+
+@click.command(
+    "replay",
+    epilog="Examples: `caudal replay bank_marketing`, `caudal replay bank_marketing --fresh --json`.",
+)
+@contract_argument
+@click.option("--fresh", is_flag=True, help="Start over, whatever an earlier replay left.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder with the sample; default: data/CONTRACT/.",
+)
+@click.option(
+    "--every",
+    type=click.Choice(["month", "week", "day"]),
+    default="month",
+    show_default=True,
+    help="How often a file lands and a run starts.",
+)
+@click.option("--env", default="local", show_default=True, help="The environment, a local one.")
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path),
+              help="The replay's folder; default: .caudal/replay/CONTRACT/.")  # fmt: skip
+@json_option
+def command(
+    contract: str, fresh: bool, data: Path | None, every: Any, env: str, root: Path | None, as_json: bool
+) -> None:
+    """Replay the history of CONTRACT's sample.
+
+    Each period's file lands, and the whole pipeline runs as it would have run then: ingest, transform, score with
+    the model that was live, watch, and only then perhaps retrain, with the labels due by then. What is complete
+    is kept: a replay that was stopped goes on, one that has nothing new to do shows its summary.
+    """
+    from pipeline.cli.output import console, show_json
+    from pipeline.project import find_contract, find_environment, project_root
+    from pipeline.replay.replay import SUMMARY_FILE, Replay
+    from pipeline.replay.sample import find_sample
+
+    parsed = find_contract(contract)
+    folder = (root or project_root() / ".caudal" / "replay" / parsed.name).absolute()
+    files = find_sample(project_root(), parsed.name, data)
+    replay = Replay(parsed, find_environment(env, folder), files, every)
+    if replay.finished() and not fresh:
+        summary = json.loads((folder / SUMMARY_FILE).read_text())
+        if not as_json:
+            click.echo("Nothing has changed since this replay was made; --fresh makes it again.")
+    else:
+        _check_sample(replay)
+        summary = _replay(replay, fresh, None if as_json else console())
+    if as_json:
+        show_json(summary)
+    else:
+        show_summary(summary, folder)
+
+
+def _check_sample(replay: Replay) -> None:
+    """Holds the sample against the contract before anything is written."""
+    from pipeline.data_check import check_data
+
+    for path in replay.files:
+        check_data(replay.contract, path)
+
+
+def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, Any]:
+    from caudal.backends import open_storage, open_warehouse
+    from pipeline.replay.replay import REPORT_FILE, SUMMARY_FILE
+    from pipeline.replay.report import replay_report
+    from pipeline.replay.summary import scored_rows, summarise
+    from pipeline.report.render import render
+
+    goes_on = replay.prepare(fresh=fresh)
+    progress = Progress(screen)
+    if screen is not None:
+        screen.print(
+            f"{'Going on with the' if goes_on else 'The'} replay of {replay.contract.name}, by {replay.every}"
+        )
+    storage = open_storage(replay.environment)
+    with progress, open_warehouse(replay.environment) as warehouse:
+        months = replay.run(progress, progress.period_over)
+        progress.say("writing the report")
+        scored = scored_rows(replay.contract, replay.environment, storage, warehouse)
+        summary = summarise(replay.contract, [month.record for month in months], scored, warehouse)
+        page = render(replay_report(replay.contract, months, scored, summary, warehouse))
+    storage.write_json((replay.folder / SUMMARY_FILE).as_uri(), summary)
+    # The report is written last: it marks the replay as complete.
+    storage.write((replay.folder / REPORT_FILE).as_uri(), page.encode())
+    return summary
+
+
+class Progress:
+    """Shows the month, the step, rows, alarms and promotions while a replay goes on; silent without a screen."""
+
+    def __init__(self, screen: Console | None) -> None:
+        self._screen = screen
+        self._status: Status | None = None
+        self._running: list[str] = []
+        self._guard = threading.Lock()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._screen is not None:
+            self._screen.print(f"{'period':<10} {'rows':>6} {'scored':>6}  {'quality':<12} what happened")
+            if self._screen.is_terminal:
+                self._status = self._screen.status("starting")
+                self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def say(self, what: str) -> None:
+        """Shows what is being done now."""
+        if self._status is not None:
+            self._status.update(f"{what}  ({time.monotonic() - self._started:.0f} s)")
+
+    def step_started(self, run: Run, step: str) -> None:
+        with self._guard:
+            self._running.append(step)
+            self.say(f"{run.as_of:%Y-%m-%d}: {', '.join(self._running)}")
+
+    def step_ended(self, run: Run, step: str, record: StepRecord, result: StepResult | None) -> None:
+        with self._guard:
+            if step in self._running:
+                self._running.remove(step)
+
+    def period_over(self, month: Month) -> None:
+        """Prints the month in one line."""
+        if self._screen is None:
+            return
+        from rich.text import Text
+
+        from pipeline.replay.report import alarm_text, verdict_text
+
+        results = month.record.results
+        outcomes = results.get("outcomes", {})
+        alarms = [a for step in ("inputs", "outcomes") for a in results.get(step, {}).get("alarms", ())]
+        line = Text(
+            f"{month.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
+            f"{results.get('score', {}).get('rows', 0):>6}  {_quality(outcomes):<12} "
+        )
+        said = []
+        if alarms:
+            worst = sorted(alarms, key=lambda alarm: -float(alarm["value"] or 0))[:2]
+            more = f" +{len(alarms) - 2}" if len(alarms) > 2 else ""
+            said.append((", ".join(alarm_text(alarm) for alarm in worst) + more, "yellow"))
+        verdict = verdict_text(results)
+        if verdict:
+            said.append((verdict, "red" if verdict.startswith("refused") else "green"))
+        for position, (text, style) in enumerate(said):
+            line.append(("; " if position else "") + text, style=style)
+        self._screen.print(line, soft_wrap=False)
+
+
+def _quality(outcomes: dict[str, Any]) -> str:
+    quality = outcomes.get("quality") or {}
+    value = quality.get("value")
+    return f"{quality.get('metric', '')} {value:.3f}" if isinstance(value, float) else "-"
+
+
+def show_summary(summary: dict[str, Any], folder: Path) -> None:
+    """Prints the summary's table and what to do next."""
+    from pipeline.cli.output import show_table
+    from pipeline.project import relative
+
+    names = [name for name in summary["pooled"]["champion"] if name != "n"]
+    columns = ["quarter", "rows", *(f"{name} live" for name in names), *(f"{name} frozen" for name in names)]
+    rows = [
+        [part["quarter"], f"{part['n']:,}", *_shown(part["champion"], names), *_shown(part["frozen"], names)]
+        for part in summary["quarters"]
+    ]
+    pooled = summary["pooled"]
+    rows.append(["all", f"{pooled['champion']['n']:,}", *_shown(pooled["champion"], names),
+                 *_shown(pooled["frozen"], names)])  # fmt: skip
+    show_table(columns, rows, numbers=columns[1:])
+    fates = summary["rows"]
+    click.echo(
+        f"rows: {fates['landed']:,} landed = {fates['quarantined']:,} quarantined + {fates['lake']:,} in the lake; "
+        f"of those {fates['duplicates']:,} duplicates, {fates['rejected']:,} rejected, "
+        f"{fates['warehouse']:,} in the warehouse; {fates['scored']:,} scored"
+    )
+    click.echo(
+        f"{summary['runs']} runs, {summary['retrainings']} retrainings, {summary['promotions']} promotions, "
+        f"{summary['candidates_refused']} candidates refused, {len(summary['alarms'])} alarms, "
+        f"{summary['seconds']:.1f} s of work"
+    )
+    shown = relative(folder)
+    click.echo("\nNext:")
+    click.echo(f"  open {shown}/report.html in a browser")
+    click.echo(f"  caudal models history {summary['contract']} --root {shown}")
+    click.echo(
+        f"  make ui, for every training and verdict in MLflow; then change contracts/{summary['contract']}.yaml"
+    )
+
+
+def _shown(figures: dict[str, Any], names: list[str]) -> list[str]:
+    return ["-" if figures[name] is None else f"{figures[name]:.3f}" for name in names]
