@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caudal.resampling import weighted, weights
+
 Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
@@ -273,22 +275,6 @@ class Interval:
     high: float
 
 
-def bootstrap(
-    figure: Callable[[Array], float], rows: int, level: float = 0.90, samples: int = 1000, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of a figure over resampled rows (Efron, Tibshirani, 1993).
-
-    Args:
-        figure: takes row numbers (with repeats) and gives the figure for them; a difference of two models on the
-            same row numbers makes the interval a paired one.
-        rows: number of rows.
-    """
-    value = figure(np.arange(rows))
-    generator = np.random.default_rng(seed)
-    drawn = np.array([figure(generator.integers(0, rows, rows)) for _ in range(samples)])
-    return _interval(value, drawn, level)
-
-
 def bootstrap_metric(
     name: str,
     labels: Array,
@@ -300,9 +286,11 @@ def bootstrap_metric(
     samples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The interval of one metric of one model."""
-    function = metric(name, task, threshold)
-    return bootstrap(lambda rows: function(labels[rows], scores[rows]), len(labels), level, samples, seed)
+    """The interval of one metric of one model (percentile bootstrap; Efron, Tibshirani, 1993)."""
+    value = metric(name, task, threshold)(labels, scores)
+    figure = weighted(name, labels, scores, task, threshold)
+    drawn = [figure(block) for block in weights(len(labels), samples, seed)] if len(labels) else []
+    return _interval(value, drawn, level)
 
 
 def bootstrap_difference(
@@ -321,13 +309,14 @@ def bootstrap_difference(
 
     Positive is better for the first, whichever way the metric runs.
     """
-    one, two = metric(name, task, thresholds[0]), metric(name, task, thresholds[1])
     way = sign(name)
-
-    def figure(rows: Array) -> float:
-        return way * (one(labels[rows], first[rows]) - two(labels[rows], second[rows]))
-
-    return bootstrap(figure, len(labels), level, samples, seed)
+    value = way * (
+        metric(name, task, thresholds[0])(labels, first) - metric(name, task, thresholds[1])(labels, second)
+    )
+    one = weighted(name, labels, first, task, thresholds[0])
+    two = weighted(name, labels, second, task, thresholds[1])
+    blocks = weights(len(labels), samples, seed) if len(labels) else iter(())
+    return _interval(value, [way * (one(block) - two(block)) for block in blocks], level)
 
 
 def auc_interval(labels: Array, scores: Array, level: float = 0.90) -> Interval:
@@ -350,11 +339,12 @@ def auc_interval(labels: Array, scores: Array, level: float = 0.90) -> Interval:
     return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
 
 
-def _interval(value: float, drawn: Array, level: float) -> Interval:
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn) or np.isnan(value):
+def _interval(value: float, drawn: list[Array], level: float) -> Interval:
+    figures = np.concatenate(drawn) if drawn else np.empty(0)
+    figures = figures[~np.isnan(figures)]
+    if not len(figures) or np.isnan(value):
         return Interval(value, NAN, NAN)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 

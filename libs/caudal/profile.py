@@ -2,7 +2,7 @@
 
 Bins are fixed when the model is made, so that drift is counted the same way ever after: bin i of a number holds
 the values v with exactly i edges <= v, which SQL says as a sum of comparisons. A category has a count for each
-listed value, and `other` counts the rest. The profile goes into the model package.
+listed value, and a last one for all others. The profile goes into the model package.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def numeric_profile(values: NDArray[Any], missing: int, bins: int = BINS) -> dic
 
 
 def categorical_profile(column: pa.Array, most: int = MOST_VALUES) -> dict[str, Any]:
-    """Counts of the most frequent values, in the order of the values, and of all others together."""
+    """Counts of the most frequent values, in the order of the values, and of all others as the last one."""
     text = pc.drop_null(pc.cast(column, pa.string()))
     counted = {item["values"]: item["counts"] for item in pc.value_counts(text).to_pylist()}
     kept = sorted(sorted(counted, key=lambda value: (-counted[value], value))[:most])
@@ -73,8 +73,7 @@ def categorical_profile(column: pa.Array, most: int = MOST_VALUES) -> dict[str, 
     return {
         "kind": "categorical",
         "values": kept,
-        "counts": [counted[value] for value in kept],
-        "other": other,
+        "counts": [*(counted[value] for value in kept), other],
         "missing": column.null_count,
     }
 
@@ -95,7 +94,7 @@ def count_by_edges(values: NDArray[Any], edges: list[float]) -> list[int]:
 
 def missing_share(feature: Mapping[str, Any]) -> float:
     """The share of rows in which a profiled feature was missing."""
-    rows = sum(feature["counts"]) + feature.get("other", 0) + feature["missing"]
+    rows = sum(feature["counts"]) + feature["missing"]
     return float(feature["missing"] / rows) if rows else 0.0
 
 

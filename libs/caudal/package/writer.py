@@ -79,7 +79,7 @@ def made_up_row(contract: Contract, profile: dict[str, Any]) -> dict[str, Any]:
             whole = not feature.derived and contract.columns[feature.name].type == "integer"
             row[feature.name] = int(middle) if whole else middle
         elif seen["values"]:
-            most = max(zip(seen["counts"], seen["values"], strict=True), key=lambda pair: pair[0])[1]
+            most = max(zip(seen["counts"], seen["values"], strict=False), key=lambda pair: pair[0])[1]
             row[feature.name] = most == "true" if feature.kind == "boolean" else most
         else:
             row[feature.name] = None
