@@ -1,0 +1,119 @@
+"""Histograms counted inside the warehouse, in the bins that the champion's profile fixed.
+
+One query, one scan, one row as its answer, however many rows there are: every count is a COUNTIF. The edges and
+values are parameters, so that the text of the query changes only with the shape of the profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from caudal.sql import quoted
+
+if TYPE_CHECKING:
+    from caudal.warehouse import Warehouse
+
+Value = str | float | datetime
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """One column's counts over some rows.
+
+    Attributes:
+        counts: rows in each bin of the profile; for categories the last bin holds all other values.
+        missing: rows without a value.
+        unseen: rows with a value that training did not have: another category, or beyond smallest and largest.
+    """
+
+    counts: tuple[int, ...]
+    missing: int = 0
+    unseen: int = 0
+
+    @property
+    def present(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def rows(self) -> int:
+        return self.present + self.missing
+
+
+@dataclass
+class HistogramQuery:
+    """Collects columns to count, and counts them all in one query.
+
+    Args:
+        source: a table's name in SQL.
+        condition: which rows count, in SQL.
+        parameters: of the condition.
+    """
+
+    source: str
+    condition: str
+    parameters: Mapping[str, Value]
+    _selected: list[str] = field(default_factory=list)
+    _values: dict[str, Value] = field(default_factory=dict)
+    _profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _first: dict[str, int] = field(default_factory=dict)
+
+    def add(self, column: str, profile: Mapping[str, Any]) -> None:
+        """Asks for one column.
+
+        Args:
+            profile: the column's part of the training profile (`caudal.profile`).
+        """
+        name = quoted(column)
+        self._profiles[column] = profile
+        self._first[column] = len(self._selected)
+        self._count(f"{name} IS NULL")
+        if profile["kind"] == "numeric":
+            number = f"CAST({name} AS FLOAT64)"
+            beyond = [
+                f"{number} {sign} {self._parameter(float(bound))}"
+                for sign, bound in (("<", profile.get("min")), (">", profile.get("max")))
+                if bound is not None
+            ]
+            self._count(" OR ".join(beyond) or "FALSE")
+            for edge in profile["edges"]:
+                self._count(f"{number} >= {self._parameter(float(edge))}")
+        else:
+            for value in profile["values"]:
+                self._count(f"CAST({name} AS STRING) = {self._parameter(value)}")
+
+    def run(self, warehouse: Warehouse) -> tuple[int, dict[str, Histogram]]:
+        """The number of rows, and the histogram of every column."""
+        selected = ", ".join(["COUNT(*) AS n", *self._selected])
+        answer = warehouse.query(
+            f"SELECT {selected} FROM {self.source} WHERE {self.condition}", {**self.parameters, **self._values}
+        )
+        rows, *counts = (int(column[0].as_py()) for column in answer.columns)
+        return rows, {
+            column: _histogram(profile, rows, counts[self._first[column] :])
+            for column, profile in self._profiles.items()
+        }
+
+    def _count(self, condition: str) -> None:
+        self._selected.append(f"COUNTIF({condition}) AS c{len(self._selected)}")
+
+    def _parameter(self, value: Value) -> str:
+        name = f"v{len(self._values)}"
+        self._values[name] = value
+        return f"@{name}"
+
+
+def _histogram(profile: Mapping[str, Any], rows: int, counts: list[int]) -> Histogram:
+    missing, *counts = counts
+    present = rows - missing
+    if profile["kind"] == "numeric":
+        unseen, *counts = counts
+        at_least = [present, *counts[: len(profile["edges"])], 0]
+        binned = tuple(at_least[i] - at_least[i + 1] for i in range(len(at_least) - 1))
+        return Histogram(binned, missing, unseen)
+    listed = counts[: len(profile["values"])]
+    other = present - sum(listed)
+    # Training's own last bin is not empty when it met more values than the profile lists.
+    return Histogram((*listed, other), missing, other if not profile["counts"][-1] else 0)

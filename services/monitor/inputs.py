@@ -1,0 +1,230 @@
+"""What came in: volume, freshness, refused rows, and each feature beside the champion's training profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from caudal.event_time import event_times
+from caudal.profile import missing_share
+from caudal.sql import quoted
+from caudal.tables import monitoring_table, warehouse_table
+from monitor.divergence import (
+    cramers_v,
+    discoveries,
+    distance,
+    higher_share_p_value,
+    jensen_shannon,
+    p_value,
+    psi,
+)
+from monitor.histograms import Histogram, HistogramQuery
+from monitor.measurements import Measurement
+
+if TYPE_CHECKING:
+    from caudal.alarms import AlarmKind
+    from caudal.contract.monitoring import Drift, Monitor, Volume
+    from caudal.step import StepContext
+
+ARRIVED = "rows_arrived"
+_FEWEST_RUNS = 3
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A measurement whose alarm waits for the verdict over all tests of the run.
+
+    Attributes:
+        exceeds: the measured value is above its threshold.
+        p_value: of the test that nothing has changed.
+    """
+
+    measurement: Measurement
+    exceeds: bool
+    p_value: float
+
+
+def arrivals(context: StepContext) -> list[Measurement]:
+    """Volume and freshness."""
+    contract, as_of = context.contract, context.run.as_of
+    table = warehouse_table(contract)
+    answer = context.warehouse.query(
+        f"SELECT COUNTIF(_first_as_of = @as_of) AS arrived, MAX({quoted(contract.event_time)}) AS newest "
+        f"FROM {table.sql_name} WHERE _first_as_of <= @as_of",
+        {"as_of": as_of},
+    )
+    arrived = int(answer.column("arrived")[0].as_py())
+    measured = [_volume(context, arrived)]
+    newest = event_times(contract, answer.column("newest"))[0].as_py()
+    if newest is not None:
+        measured.append(_freshness(context, newest))
+    return measured
+
+
+def refused(context: StepContext) -> list[Measurement]:
+    """The share of rows of this run that were rejected by the contract's checks, or could not be read at all."""
+    etl = context.results.get("etl", {})
+    ingest = context.results.get("ingest", {})
+    counted = etl.get("rows", {})
+    bad = int(counted.get("rejected", 0)) + int(ingest.get("quarantined", 0))
+    rows = int(counted.get("read", 0)) + int(ingest.get("quarantined", 0))
+    if not rows:
+        return []
+    threshold = context.contract.monitor.rejected.allowed_share
+    evidence = {"reasons": etl.get("rejected", {}), "quarantined": int(ingest.get("quarantined", 0))}
+    kind: AlarmKind | None = "rejected" if bad / rows > threshold else None
+    return [Measurement("refused_share", bad / rows, rows, None, threshold, kind, evidence)]
+
+
+def features(context: StepContext, profile: Mapping[str, Any]) -> list[Measurement]:
+    """Drift, missing and unseen values of each feature of the model, counted in one query."""
+    contract, monitor = context.contract, context.contract.monitor
+    profiled = {
+        feature.name: profile["features"][feature.name]
+        for feature in contract.model_features()
+        if feature.name in profile["features"]
+    }
+    condition, parameters = recent("_first_as_of", monitor.drift, context.run.as_of)
+    query = HistogramQuery(warehouse_table(contract).sql_name, condition, parameters)
+    for name, one in profiled.items():
+        query.add(name, one)
+    rows, histograms = query.run(context.warehouse)
+    measured: list[Measurement] = []
+    tested: list[Tested] = []
+    for name, one in profiled.items():
+        described, tests = _feature(name, one, histograms[name], monitor, rows)
+        measured += described
+        tested += tests
+    return [*measured, *verdicts(tested, monitor.false_alarms)]
+
+
+def recent(column: str, drift: Drift, as_of: datetime) -> tuple[str, dict[str, Any]]:
+    """The condition, in SQL, for rows of the drift's window that ends at this as-of."""
+    if drift.window is None:
+        return f"{column} = @as_of", {"as_of": as_of}
+    return f"{column} > @after AND {column} <= @as_of", {"as_of": as_of, "after": as_of - drift.window}
+
+
+def drift_of(
+    measure_prefix: str,
+    feature: str | None,
+    profile: Mapping[str, Any],
+    histogram: Histogram,
+    drift: Drift,
+) -> tuple[list[Measurement], Tested | None]:
+    """The distances of one histogram from its profile, and the test of the one that decides."""
+    reference, ordered = profile["counts"], profile["kind"] == "numeric"
+    rows = histogram.present
+    if not rows or not sum(reference):
+        return [], None
+    values = {
+        "psi": psi(reference, histogram.counts),
+        "jensen_shannon": jensen_shannon(reference, histogram.counts),
+        "kolmogorov_smirnov": distance("kolmogorov_smirnov", ordered)(reference, histogram.counts),
+        "chi_square": cramers_v(reference, histogram.counts),
+    }
+    chance = p_value(drift.measure, ordered)(reference, histogram.counts)
+    judged = rows >= drift.minimum_rows
+    described = [
+        Measurement(measure_prefix + name, value, rows, feature)
+        for name, value in values.items()
+        if not (judged and name == drift.measure)
+    ]
+    described.append(Measurement(measure_prefix + "p_value", chance, rows, feature))
+    if not judged:
+        return described, None
+    deciding = Measurement(
+        measure_prefix + drift.measure,
+        values[drift.measure],
+        rows,
+        feature,
+        drift.threshold,
+        "drift" if feature else "prediction_drift",
+        {"p_value": chance, "reference_rows": int(sum(reference)), "bins": len(reference)},
+    )
+    return described, Tested(deciding, values[drift.measure] > drift.threshold, chance)
+
+
+def verdicts(tested: Sequence[Tested], false_discovery_rate: float) -> list[Measurement]:
+    """The measurements, each an alarm only where the threshold is exceeded and chance does not explain it."""
+    found = discoveries([one.p_value for one in tested], false_discovery_rate)
+    return [
+        one.measurement if one.exceeds and real else replace(one.measurement, kind=None)
+        for one, real in zip(tested, found, strict=True)
+    ]
+
+
+def _feature(
+    name: str, profile: Mapping[str, Any], histogram: Histogram, monitor: Monitor, rows: int
+) -> tuple[list[Measurement], list[Tested]]:
+    described, drift = drift_of("", name, profile, histogram, monitor.drift)
+    tests = [drift] if drift else []
+    if not rows:
+        return described, tests
+    reference_rows = sum(profile["counts"]) + profile["missing"]
+    usual = missing_share(profile)
+    allowed = usual + monitor.missing.allowed_increase
+    missing = Measurement(
+        "missing_share", histogram.missing / rows, rows, name, allowed, "missing", {"in_training": usual}
+    )
+    share = histogram.unseen / histogram.present if histogram.present else 0.0
+    unseen = Measurement("unseen_share", share, histogram.present, name, monitor.unseen.allowed_share, "unseen")
+    if rows < monitor.drift.minimum_rows:
+        return [*described, replace(missing, kind=None), replace(unseen, kind=None)], tests
+    tests.append(
+        Tested(
+            missing,
+            histogram.missing / rows > allowed,
+            higher_share_p_value(profile["missing"], reference_rows, histogram.missing, rows),
+        )
+    )
+    tests.append(
+        Tested(
+            unseen,
+            share > monitor.unseen.allowed_share,
+            higher_share_p_value(0, sum(profile["counts"]), histogram.unseen, histogram.present),
+        )
+    )
+    return described, tests
+
+
+def _volume(context: StepContext, arrived: int) -> Measurement:
+    volume = context.contract.monitor.volume
+    usual = _usual(context, volume)
+    if usual is None:
+        return Measurement(ARRIVED, arrived, arrived)
+    evidence = {"usual": usual}
+    if volume.at_least is not None and arrived < volume.at_least * usual:
+        return Measurement(ARRIVED, arrived, arrived, None, volume.at_least * usual, "volume", evidence)
+    if volume.at_most is not None and arrived > volume.at_most * usual:
+        return Measurement(ARRIVED, arrived, arrived, None, volume.at_most * usual, "volume", evidence)
+    return Measurement(ARRIVED, arrived, arrived)
+
+
+def _usual(context: StepContext, volume: Volume) -> float | None:
+    """The median number of rows of the latest runs; None when it is not asked for, or the runs are too few."""
+    if volume.at_least is None and volume.at_most is None:
+        return None
+    answer = context.warehouse.query(
+        f"SELECT value FROM {monitoring_table().sql_name} "
+        f"WHERE contract = @contract AND step = 'inputs' AND measure = '{ARRIVED}' AND as_of < @as_of "
+        f"ORDER BY as_of DESC LIMIT {volume.of_last}",
+        {"contract": context.contract.name, "as_of": context.run.as_of},
+    )
+    values = answer.column("value").to_pylist()
+    return float(median(values)) if len(values) >= _FEWEST_RUNS else None
+
+
+def _freshness(context: StepContext, newest: datetime) -> Measurement:
+    """The age of the newest event, in days."""
+    age = (context.run.as_of - newest).total_seconds() / _DAY
+    within = context.contract.monitor.fresh_within
+    if within is None:
+        return Measurement("newest_event_age_days", age, 1)
+    allowed = within.total_seconds() / _DAY
+    kind: AlarmKind | None = "freshness" if age > allowed else None
+    return Measurement("newest_event_age_days", age, 1, None, allowed, kind)

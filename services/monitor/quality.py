@@ -1,0 +1,175 @@
+"""What came of predictions: the live figures of the champion, beside those of its validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caudal.labels import encode_labels
+from caudal.metrics import (
+    BY_TASK,
+    Interval,
+    auc_interval,
+    bootstrap_metric,
+    calibration_error,
+    metric,
+    precision,
+    recall,
+    sign,
+)
+from caudal.sql import quoted
+from caudal.tables import monitoring_table, predictions_table, warehouse_table
+from monitor.measurements import Measurement
+
+if TYPE_CHECKING:
+    from caudal.package import ModelPackage
+    from caudal.promotions import Promotion
+    from caudal.step import StepContext
+
+Array = NDArray[Any]
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The predictions whose labels are judged.
+
+    Attributes:
+        labels: as numbers, the latest event first.
+        scores: in the same order.
+        newly_due: how many of all due ones became due since the run before.
+        window: `newly due`, or `latest` when those were too few.
+    """
+
+    labels: Array
+    scores: Array
+    newly_due: int
+    window: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.labels)
+
+
+def due_predictions(context: StepContext, champion: Promotion) -> Judged:
+    """The champion's own predictions whose labels are known and due.
+
+    Left out is what the champion scored as a backfill: rows that had arrived when it was trained.
+    """
+    contract, quality = context.contract, context.contract.monitor.quality
+    source, target = warehouse_table(contract), predictions_table(contract)
+    previous = _previous_as_of(context)
+    answer = context.warehouse.query(
+        f"SELECT w.{quoted(contract.label.column)}, p.score, "
+        "(p.event_time > @due_before OR w._ingested_at > @previous) AS newly_due "
+        f"FROM {target.sql_name} AS p JOIN {source.sql_name} AS w ON w.{quoted(contract.key)} = p.key "
+        f"WHERE p.model_version = @version AND w._first_as_of > @live_since AND p.event_time <= @due "
+        f"AND w.{quoted(contract.label.column)} IS NOT NULL "
+        f"ORDER BY p.event_time DESC, p.key LIMIT {quality.maximum_rows}",
+        {
+            "version": champion.version,
+            "live_since": champion.as_of,
+            "due": context.run.as_of - contract.label.due_after,
+            "due_before": previous - contract.label.due_after,
+            "previous": previous,
+        },
+    )
+    labels = encode_labels(contract, answer)
+    scores = np.asarray(answer.column("score").to_numpy(), dtype=np.float64)
+    new = np.asarray(answer.column("newly_due").to_numpy(zero_copy_only=False), dtype=bool)
+    count = int(new.sum())
+    if count >= quality.minimum_rows:
+        return Judged(labels[new], scores[new], count, "newly due")
+    return Judged(labels[: quality.minimum_rows], scores[: quality.minimum_rows], count, "latest")
+
+
+def quality_of(context: StepContext, package: ModelPackage, judged: Judged) -> list[Measurement]:
+    """Every figure of the task; the contract's own one against the champion's validation."""
+    contract, quality = context.contract, context.contract.monitor.quality
+    measured = [Measurement("labels_newly_due", judged.newly_due, judged.newly_due)]
+    if judged.rows < quality.minimum_rows:
+        return measured
+    for name, figure in figures(contract.task, package.threshold).items():
+        value = figure(judged.labels, judged.scores)
+        one = Measurement(f"live_{name}", None if math.isnan(value) else value, judged.rows)
+        measured.append(_against_validation(context, package, judged, one) if name == quality.metric else one)
+    return measured
+
+
+def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array, Array], float]]:
+    """The metrics that are measured of a task, by name."""
+    named: dict[str, Callable[[Array, Array], float]] = {
+        name: metric(name, task, threshold) for name in BY_TASK[task]
+    }
+    if task == "binary":
+        at = 0.5 if threshold is None else threshold
+        named |= {
+            "precision": lambda labels, scores: precision(labels, scores, at),
+            "recall": lambda labels, scores: recall(labels, scores, at),
+            "calibration_error": calibration_error,
+        }
+    return named
+
+
+def validation_figure(package: ModelPackage, name: str) -> float | None:
+    """A metric of the champion's validation."""
+    found = package.metadata.get("metrics", {}).get("all", {}).get(name, {}).get("value")
+    return None if found is None else float(found)
+
+
+def _against_validation(
+    context: StepContext, package: ModelPackage, judged: Judged, one: Measurement
+) -> Measurement:
+    quality = context.contract.monitor.quality
+    validated = validation_figure(package, quality.metric)
+    if validated is None or one.value is None:
+        return one
+    way = sign(quality.metric)
+    threshold = validated - way * quality.allowed_loss
+    compared = replace(one, threshold=threshold)
+    if way * (threshold - one.value) <= 0:
+        return compared
+    interval = _interval(context, package, judged)
+    best = interval.high if way > 0 else interval.low
+    if not way * (validated - best) > 0:
+        return compared
+    evidence = {
+        "validation": validated,
+        "low": interval.low,
+        "high": interval.high,
+        "level": quality.level,
+        "window": judged.window,
+    }
+    return replace(compared, kind="quality", evidence=evidence)
+
+
+def _interval(context: StepContext, package: ModelPackage, judged: Judged) -> Interval:
+    task, quality = context.contract.task, context.contract.monitor.quality
+    if task == "binary" and quality.metric == "auc":
+        return auc_interval(judged.labels, judged.scores, quality.level)
+    return bootstrap_metric(
+        quality.metric,
+        judged.labels,
+        judged.scores,
+        task=task,
+        threshold=package.threshold,
+        level=quality.level,
+        samples=quality.samples,
+    )
+
+
+def _previous_as_of(context: StepContext) -> datetime:
+    """The as-of of the run before this one, by what it measured; the beginning of time when there was none."""
+    answer = context.warehouse.query(
+        f"SELECT MAX(as_of) AS previous FROM {monitoring_table().sql_name} "
+        "WHERE contract = @contract AND step = 'outcomes' AND as_of < @as_of",
+        {"contract": context.contract.name, "as_of": context.run.as_of},
+    )
+    previous: datetime | None = answer.column("previous")[0].as_py()
+    return previous or BEGINNING

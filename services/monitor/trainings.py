@@ -1,0 +1,92 @@
+"""The ledger of training attempts: when the monitor last asked for a training, and with which code.
+
+An attempt is recorded with the decision, before anything is trained. So a training that fails or is refused counts
+like one that succeeds: neither can make the next run try the same again at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from caudal.identity import format_instant, parse_instant, unit_digest
+from caudal.storage import join
+
+if TYPE_CHECKING:
+    from caudal.step import StepContext
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a model besides its rows.
+
+    Attributes:
+        trainer: the digest of the trainer's code.
+        contract: the digest of the contract's sections that decide the model.
+    """
+
+    trainer: str
+    contract: str
+
+    @staticmethod
+    def current(context: StepContext) -> Recipe:
+        """The recipe by which a training of this run would go."""
+        # In an image of its own the monitor can't see the trainer's sources: the deployment tells their digest.
+        trainer = os.environ.get("CAUDAL_TRAINER_DIGEST") or unit_digest("trainer")
+        return Recipe(trainer, context.contract.model_digest())
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One decision to train."""
+
+    run: str
+    as_of: datetime
+    reasons: tuple[str, ...]
+    recipe: Recipe
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "as_of": format_instant(self.as_of),
+            "reasons": list(self.reasons),
+            "trainer": self.recipe.trainer,
+            "contract": self.recipe.contract,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Attempt:
+        return Attempt(
+            value["run"],
+            parse_instant(value["as_of"]),
+            tuple(value["reasons"]),
+            Recipe(value["trainer"], value["contract"]),
+        )
+
+
+class Trainings:
+    """The attempts of one contract."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._storage = context.storage
+        self._uri = context.environment.ledger(context.contract.name, "trainings")
+        self._run = context.run
+
+    def before(self) -> list[Attempt]:
+        """The attempts of other runs, up to this run's as-of, the latest first."""
+        found = []
+        # Names begin with the as-of, so their order is that of time.
+        for name in reversed(self._storage.names(self._uri)):
+            if name == f"{self._run.id}.json":
+                continue
+            attempt = Attempt.from_json(self._storage.read_json(join(self._uri, name)))
+            if attempt.as_of <= self._run.as_of:
+                found.append(attempt)
+        return found
+
+    def record(self, attempt: Attempt) -> None:
+        """Records this run's attempt; repeating it writes the same bytes."""
+        self._storage.write_json(join(self._uri, f"{attempt.run}.json"), attempt.to_json())
