@@ -4,7 +4,7 @@
 |---|---|
 | `type:<column>` | the value does not parse as the column's type |
 | `missing:<column>` | a required value is absent |
-| `range:<column>` | the value is outside the range, is no finite number, or is an event time no warehouse can hold |
+| `range:<column>` | the value is out of range, is not finite, or is an event time before 1960 or after 2159 |
 | `value:<column>` | the value is not among those allowed |
 | `unknown:<column>` | the source has a column that the contract does not know |
 """

@@ -1,6 +1,6 @@
 """One row a key.
 
-The rule is total, so the order in which rows arrive can't matter. Among the rows of a key that the contract accepts:
+The rule is total, so the order of arrival can't matter. Among the rows of a key that the contract accepts:
 
 1. rows of a superseded load (a newer generation of their object is done) don't count at all;
 2. the highest value of the contract's version column wins, if it has one; none is lower than any;

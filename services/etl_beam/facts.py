@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Facts:
         self.partitions |= other.partitions
 
     def encode(self) -> bytes:
-        return json.dumps({**asdict(self), "partitions": sorted(self.partitions)}).encode()
+        return json.dumps({**vars(self), "partitions": sorted(self.partitions)}).encode()
 
     @staticmethod
     def total(parts: Iterable[bytes]) -> Facts:

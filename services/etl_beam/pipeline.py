@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
-from etl_beam.facts import Facts
 from etl_beam.shuffle import Shard
 from etl_beam.transforms import (
     FACTS,
     REJECTED,
     ROWS,
+    STREAMS,
     MakeCommit,
     PlanStreams,
     ReadRows,
     SettleKeys,
     StageRejected,
+    Stream,
 )
 
 if TYPE_CHECKING:
@@ -40,37 +41,35 @@ def build_pipeline(pipeline: beam.Pipeline, job: Job, sources: Sequence[Source])
         job: what is transformed.
         sources: what is read; none when there is nothing new, or when the commit is made already.
     """
-    facts = [pipeline | "No facts yet" >> beam.Create([(0, Facts().encode())]).with_output_types(Shard)]
-    if sources:
-        read = (
-            pipeline
-            | "Sources" >> beam.Create([str(source) for source in sources])
-            | "Plan streams" >> beam.ParDo(PlanStreams(job)).with_output_types(tuple[str, bytes])
-            | "One stream a worker" >> beam.Reshuffle()
-            | "Read and check"
-            >> beam.ParDo(ReadRows(job))
-            .with_output_types(Shard, **{REJECTED: Shard, FACTS: Shard})
-            .with_outputs(REJECTED, FACTS, main=ROWS)
-        )
-        settled = (
-            read[ROWS]
-            | "By key" >> beam.GroupByKey()
-            | "Settle keys"
-            >> beam.ParDo(SettleKeys(job))
-            .with_output_types(Shard, **{FACTS: Shard})
-            .with_outputs(FACTS, main=ROWS)
-        )
-        refused = (
-            read[REJECTED]
-            | "Refused rows" >> beam.GroupByKey()
-            | "Stage refused rows"
-            >> beam.ParDo(StageRejected(job))
-            .with_output_types(Shard, **{FACTS: Shard})
-            .with_outputs(FACTS, main=ROWS)
-        )
-        facts += [read[FACTS], settled[FACTS], refused[FACTS]]
+    planned = (
+        pipeline
+        | "Run" >> beam.Create([job.commit], reshuffle=False)
+        | "Plan streams"
+        >> beam.ParDo(PlanStreams(job, tuple(sources)))
+        .with_output_types(Stream, **{FACTS: Shard})
+        .with_outputs(FACTS, main=STREAMS)
+    )
+    read = (
+        planned[STREAMS]
+        | "One stream a worker" >> beam.GroupByKey()
+        | "Read and check"
+        >> beam.ParDo(ReadRows(job))
+        .with_output_types(Shard, **{REJECTED: Shard, FACTS: Shard})
+        .with_outputs(REJECTED, FACTS, main=ROWS)
+    )
+    settled = (
+        read[ROWS]
+        | "By key" >> beam.GroupByKey()
+        | "Settle keys"
+        >> beam.ParDo(SettleKeys(job)).with_output_types(Shard, **{FACTS: Shard}).with_outputs(FACTS, main=ROWS)
+    )
+    refused = (
+        read[REJECTED]
+        | "Refused rows" >> beam.GroupByKey()
+        | "Stage refused rows" >> beam.ParDo(StageRejected(job)).with_output_types(Shard)
+    )
     (
-        facts
+        (planned[FACTS], read[FACTS], settled[FACTS], refused)
         | "All facts" >> beam.Flatten()
         | "One key" >> beam.GroupByKey()
         | "Commit" >> beam.ParDo(MakeCommit(job))

@@ -4,7 +4,7 @@
 |---|---|---|
 | `_load` | int32 | the row's load, as an index into the plan's loads; the other lineage follows from it |
 | `_row` | int64 | the row's place in its object |
-| `_first_as_of` | timestamp | of a row that stands in the warehouse, when its key first arrived; else null or absent |
+| `_first_as_of` | timestamp | when the key of a standing row first arrived; else null, or no such column |
 | `_state` | int8 | once a key is settled: what is to happen to the row (`State`) |
 
 Rows that stand in the warehouse also carry the window features that are stored with them.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROWS_A_STREAM = 1_000_000
 ROWS_AT_ONCE = 262_144
-"""So many rows are checked and spread at once: a slice of fewer than about 2,000 rows costs more than it carries."""
+"""So many rows are checked and spread at once; a slice below about 2,000 rows costs more than it carries."""
 
 
 class Source(StrEnum):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from caudal.event_time import event_dates
@@ -31,10 +31,18 @@ REJECTED = "rejected"
 FACTS = "facts"
 NAMESPACE = "etl"
 
+STREAMS = "streams"
+
+Stream = tuple[tuple[str, int], bytes]
+"""A source, the number of one of its streams, and the stream."""
+
+GroupedStream = tuple[tuple[str, int], Iterable[bytes]]
+Reported = TaggedOutput[str, Shard]
+
 _ONE_KEY = 0
 
 
-class _JobDoFn(beam.DoFn):  # type: ignore[misc]  # Beam's classes are untyped
+class _JobDoFn(beam.DoFn):
     """A transform that works on a job."""
 
     def __init__(self, job: Job) -> None:
@@ -43,7 +51,7 @@ class _JobDoFn(beam.DoFn):  # type: ignore[misc]  # Beam's classes are untyped
     def setup(self) -> None:
         self._open: OpenJob = self._job.open()
 
-    def _facts(self, facts: Facts) -> TaggedOutput:
+    def _report(self, facts: Facts) -> Reported:
         """Reports facts to the commit, and shows them as Beam's counters."""
         counted = {
             "rows_read": facts.read,
@@ -65,21 +73,30 @@ class _JobDoFn(beam.DoFn):  # type: ignore[misc]  # Beam's classes are untyped
 
 
 class PlanStreams(_JobDoFn):
-    """A source -> its streams, one element each."""
+    """The run -> its sources' streams, one element each; grouped by their numbers, they spread over workers."""
 
-    def process(self, source: str) -> Iterator[tuple[str, bytes]]:
-        for stream in plan_streams(self._open, Source(source)):
-            yield source, bytes(stream)
+    def __init__(self, job: Job, sources: tuple[Source, ...]) -> None:
+        super().__init__(job)
+        self._sources = sources
+
+    def process(self, _: str) -> Iterator[Stream | Reported]:
+        for source in self._sources:
+            for number, stream in enumerate(plan_streams(self._open, source)):
+                yield (str(source), number), bytes(stream)
+        # A run without a row still has something to commit: that its loads are covered.
+        yield self._report(Facts())
 
 
 class ReadRows(_JobDoFn):
     """A stream -> checked rows by their key's shard, refused rows, facts."""
 
-    def process(self, element: tuple[str, bytes]) -> Iterator[Shard | TaggedOutput]:
+    def process(self, element: GroupedStream) -> Iterator[Shard | Reported]:
         job = self._open
-        source = Source(element[0])
+        (name, _), streams = element
+        source = Source(name)
         facts = Facts()
-        for table in read_rows(job, source, ReadStream(element[1])):
+        tables = (table for stream in streams for table in read_rows(job, source, ReadStream(stream)))
+        for table in tables:
             good = table
             if source is not Source.STANDING:
                 good, rejected = check(job.contract, table)
@@ -92,13 +109,13 @@ class ReadRows(_JobDoFn):
                             yield TaggedOutput(REJECTED, (shard, part))
             by_key = partition(good, hash_column(good[job.contract.key]), job.shards)
             yield from self._send(by_key, facts)
-        yield self._facts(facts)
+        yield self._report(facts)
 
 
 class SettleKeys(_JobDoFn):
     """All rows of a shard's keys -> one row a key."""
 
-    def process(self, element: GroupedShard) -> Iterator[Shard | TaggedOutput]:
+    def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
         settled = settle(job, decode(element[1]))
         facts = Facts(grown=settled.grown)
@@ -106,15 +123,16 @@ class SettleKeys(_JobDoFn):
             facts.removed.append(stage(job, pa.table({"key": settled.removed}), "removed"))
         _note_partitions(job, _of_state(settled.rows, State.GONE), facts)
         _write(job, settled.rows, facts)
-        yield self._facts(facts)
+        yield self._report(facts)
 
 
 class StageRejected(_JobDoFn):
     """All refused rows of a shard -> a staged file."""
 
-    def process(self, element: GroupedShard) -> Iterator[TaggedOutput]:
+    def process(self, element: GroupedShard) -> Iterator[Shard]:
         rejected = as_rejected_rows(self._open, decode(element[1]))
-        yield self._facts(Facts(rejects=[stage(self._open, rejected, "rejected")]))
+        facts = Facts(rejects=[stage(self._open, rejected, "rejected")])
+        yield _ONE_KEY, facts.encode()
 
 
 class MakeCommit(_JobDoFn):
