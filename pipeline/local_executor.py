@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -181,10 +182,10 @@ class LocalExecutor:
                 record = StepRecord("failed", attempt, time.perf_counter() - started, str(error))
                 break
             except Exception as error:
-                log.exception("attempt %d of step %s failed", attempt, step.name)
-                record = StepRecord(
-                    "failed", attempt, time.perf_counter() - started, f"{type(error).__name__}: {error}"
-                )
+                log.warning("attempt %d of %d of step '%s' failed: %s", attempt, step.attempts, step.name, error)
+                seconds = time.perf_counter() - started
+                said = f"{type(error).__name__}: {error}"
+                record = StepRecord("failed", attempt, seconds, said, traceback.format_exc())
                 if attempt < step.attempts:
                     time.sleep(self._pause * 2 ** (attempt - 1))
             else:

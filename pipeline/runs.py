@@ -32,12 +32,13 @@ Status = Literal["succeeded", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What became of a step: `seconds` of the last attempt, 0 for one that was skipped."""
+    """What became of a step: `seconds` of the last attempt, `trace` where an unexpected error came from."""
 
     status: Status
     attempts: int = 0
     seconds: float = 0.0
     error: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)

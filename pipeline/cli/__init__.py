@@ -75,8 +75,13 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; a Caudal error ends it with a message and the error's exit status."""
+    import logging
+    import os
+
     from caudal.errors import CaudalError
 
+    level = os.environ.get("CAUDAL_LOG", "WARNING").upper()
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         cli(standalone_mode=False)
     except CaudalError as error:

@@ -97,3 +97,6 @@ def show(contract: str, run_id: str, env: str, root: Path | None, as_json: bool)
             ],
             numbers=("attempts", "seconds"),
         )
+        for name, step in record.steps.items():
+            if step.trace:
+                click.echo(f"\nwhere '{name}' failed:\n{step.trace}")
