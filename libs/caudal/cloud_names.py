@@ -12,7 +12,6 @@ from caudal.cloud_environment import Cloud
 
 PREFIX = "caudal"
 REPOSITORY = "caudal"
-WORKFLOW = "caudal"
 NETWORK = "caudal"
 
 # Top-level folders of the artifacts bucket; each is a managed folder with grants of its own.
@@ -60,8 +59,8 @@ class CloudNames:
 
     @property
     def function_url(self) -> str:
-        """Where the ingest function answers; also the audience of its callers' tokens."""
-        return f"https://{self.region}-{self.project}.cloudfunctions.net/{self.resource('ingest_function')}"
+        """Where the ingest function answers: the Cloud Run service beneath it, as its internal ingress asks."""
+        return self.service_url("ingest_function")
 
     def job(self, unit: str) -> str:
         """The full name of a unit's Cloud Run job."""
@@ -75,18 +74,17 @@ class CloudNames:
         """The object in the releases bucket that holds a function's sources."""
         return f"{unit}/{digest.removeprefix('sha256:')}.zip"
 
-    def unit_uri(self, unit: str) -> str:
-        """What is deployed of a unit that only a request can start: its Flex Template, or its image for Vertex AI.
+    def template(self, unit: str, digest: str) -> str:
+        """The object in the artifacts bucket that describes a Flex Template; one for each image."""
+        return f"units/{unit}/{digest.removeprefix('sha256:')}.json"
 
-        The object's name is fixed and its content follows the unit's stack, so the workflow, which reads it, need
-        not be deployed again when the unit changes.
-        """
-        return f"gs://{self.bucket('artifacts')}/units/{unit}.json"
+    def template_uri(self, unit: str, digest: str) -> str:
+        """A Flex Template as Dataflow is given it."""
+        return f"gs://{self.bucket('artifacts')}/{self.template(unit, digest)}"
 
-    @property
-    def workflow(self) -> str:
-        """The full name of the workflow."""
-        return f"projects/{self.project}/locations/{self.region}/workflows/{WORKFLOW}"
+    def workflow(self, contract: str) -> str:
+        """The workflow of a contract."""
+        return f"{PREFIX}-{hyphened(contract)}"
 
     @property
     def subnetwork(self) -> str:
