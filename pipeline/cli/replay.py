@@ -196,7 +196,7 @@ def show_summary(summary: dict[str, Any], folder: Path) -> None:
     show_table(columns, rows, numbers=columns[1:])
     fates = summary["rows"]
     click.echo(
-        f"rows: {fates['landed']:,} landed = {fates['quarantined']:,} quarantined + {fates['lake']:,} in the lake; "
+        f"rows: {fates['landed']:,} landed = {fates['quarantined']:,} quarantined + {fates['lake']:,} in lake; "
         f"of those {fates['duplicates']:,} duplicates, {fates['rejected']:,} rejected, "
         f"{fates['warehouse']:,} in the warehouse; {fates['scored']:,} scored"
     )

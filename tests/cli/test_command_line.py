@@ -1,0 +1,196 @@
+"""What a person sees: help, messages, tables and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import COMMANDS
+
+Caudal = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def caudal(repository: Path, tmp_path: Path) -> Caudal:
+    """Calls the command line in the repository, with everything that it writes below the test's folder."""
+
+    def call(*arguments: str, cwd: Path = repository) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join(str(repository / part) for part in ("libs", "services", "."))
+        environment = {**os.environ, "CAUDAL_ROOT": str(tmp_path / "root"), "PYTHONPATH": paths, "NO_COLOR": "1"}
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *arguments],
+            cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture
+def broken_contract(repository: Path, tmp_path: Path) -> Callable[[str, str], str]:
+    """The shipped contract with one thing replaced, as a file."""
+
+    def write(old: str, new: str) -> str:
+        text = (repository / "contracts" / "bank_marketing.yaml").read_text()
+        assert old in text
+        path = tmp_path / "broken.yaml"
+        path.write_text(text.replace(old, new, 1))
+        return str(path)
+
+    return write
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy(caudal, repository):
+    answer = caudal("--help")
+    assert answer.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} " in answer.stdout
+
+    heavy = [
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "duckdb",
+        "apache_beam",
+        "xgboost",
+        "mlflow",
+        "fsspec",
+        "sqlglot",
+        "rich",
+        "pydantic",
+    ]
+    probe = (
+        "import sys; from pipeline.cli import cli; cli(['--help'], standalone_mode=False); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    seen = subprocess.run(
+        [sys.executable, "-c", probe], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert seen.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example(caudal, name):
+    answer = caudal(name, "--help")
+    assert answer.returncode == 0
+    assert "Example" in answer.stdout
+
+
+def test_a_command_that_does_not_exist_is_answered_with_the_nearest(caudal):
+    answer = caudal("chekc")
+    assert answer.returncode == 2
+    assert "Did you mean 'check'?" in answer.stderr
+
+
+def test_outside_a_project_the_mend_is_told(caudal, tmp_path):
+    answer = caudal("check", "bank_marketing", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "contracts/ and environments/" in answer.stderr
+
+
+def test_a_contract_that_does_not_exist_is_answered_with_those_that_do(caudal):
+    answer = caudal("check", "bank")
+    assert answer.returncode == 2
+    assert "bank_marketing" in answer.stderr
+
+
+def test_a_sound_contract_and_a_file_that_fits_it_pass(caudal):
+    answer = caudal("check", "bank_marketing", "--data", "data/bank_marketing/bank_marketing.csv.gz")
+    assert answer.returncode == 0
+    assert "45,211 rows fit it" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "mend"),
+    [
+        ("required: true", "requierd: true", "unknown key", "required"),
+        ("campaign: ", "campaing: ", "", "campaing"),
+        ("balance:      {type: integer", "balance:      {type: boolean", "balance", "kind"),
+        ("range: [16, 120]", "range: [120, 16]", "impossible", "[16, 120]"),
+    ],
+)
+def test_a_mistake_in_a_contract_is_told_with_file_line_and_mend_and_nothing_is_written(
+    caudal, broken_contract, tmp_path, old, new, said, mend
+):
+    path = broken_contract(old, new)
+    lines = Path(path).read_text().splitlines()
+    for command in (["check", path], ["run", path], ["replay", path]):
+        answer = caudal(*command)
+        assert answer.returncode == 2, command
+        place = answer.stderr.split("error: ", 1)[1]
+        assert place.startswith(f"{path}:")
+        number = int(place[len(path) + 1 :].split(":")[0])
+        assert 1 <= number <= len(lines)
+        assert said in answer.stderr
+        assert mend in answer.stderr
+        assert "mend: " in answer.stderr
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  y:            {type: category", "  extra:        {type: category}\n  y:            {type: category",
+         "the column 'extra' is not in bank_marketing.csv.gz"),
+        ("contact_date: {type: date", "contact_date: {type: timestamp", "have no timestamp in 'contact_date'"),
+        ("range: [16, 120]", "range: [16, 60]", "have 'age' outside its range"),
+    ],
+)  # fmt: skip
+def test_a_contract_that_does_not_fit_the_data_is_told_with_its_line_and_nothing_is_written(
+    caudal, broken_contract, tmp_path, old, new, said
+):
+    path = broken_contract(old, new)
+    sample = "data/bank_marketing"
+    line = next(
+        number
+        for number, text in enumerate(Path(path).read_text().splitlines(), start=1)
+        if new.splitlines()[0].split("{")[0].strip() in text
+    )
+    for command in (
+        ["check", path, "--data", f"{sample}/bank_marketing.csv.gz"],
+        ["replay", path, "--root", str(tmp_path / "root")],
+    ):
+        answer = caudal(*command)
+        assert answer.returncode == 2, answer.stderr
+        assert f"{path}:{line}: " in answer.stderr
+        assert said in answer.stderr
+    assert not (tmp_path / "root").exists()
+
+
+def test_machines_are_told_of_problems_as_json(caudal, broken_contract):
+    answer = caudal("check", broken_contract("range: [16, 120]", "range: [120, 16]"), "--json")
+    assert answer.returncode == 2
+    told = json.loads(answer.stdout)
+    assert told["ok"] is False
+    assert set(told["problems"][0]) == {"where", "what", "mend"}
+
+
+def test_the_schema_of_a_table_is_what_bigquery_takes(caudal):
+    answer = caudal("schema", "bank_marketing", "--table", "lake")
+    table = json.loads(answer.stdout)["lake.bank_marketing"]
+    assert {"name": "contact_id", "type": "INTEGER", "mode": "NULLABLE"} in table["schema"]
+    assert table["time_partitioning"] == {"type": "DAY", "field": "_ingested_at"}
+
+
+def test_with_no_run_yet_the_list_says_what_to_do(caudal):
+    answer = caudal("runs", "list", "bank_marketing")
+    assert answer.returncode == 0
+    assert "caudal run bank_marketing" in answer.stdout
+    assert json.loads(caudal("runs", "list", "bank_marketing", "--json").stdout) == []
+
+
+def test_a_run_that_is_not_there_is_told(caudal):
+    answer = caudal("runs", "show", "bank_marketing", "latest")
+    assert answer.returncode == 1
+    assert "caudal runs list bank_marketing" in answer.stderr
+
+
+def test_a_date_that_is_none_is_refused(caudal):
+    answer = caudal("run", "bank_marketing", "--as-of", "yesterday")
+    assert answer.returncode == 2
+    assert "2010-06-01" in answer.stderr
