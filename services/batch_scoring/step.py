@@ -232,7 +232,7 @@ def _pending(
         parameters["arrived_after"] = arrived_after
     if shard.count > 1:
         # MOD is outside the subset; row numbers are far below 2^53, so this is exact.
-        conditions.append("w._row - @shards * FLOOR(w._row / @shards) = @shard")
+        conditions.append("w._row - @shards * FLOOR(SAFE_DIVIDE(w._row, @shards)) = @shard")
         parameters |= {"shards": shard.count, "shard": shard.index}
     source, target = warehouse_table(contract), predictions_table(contract)
     query = (

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from caudal.sql import quoted
 
 if TYPE_CHECKING:
     from caudal.warehouse import Warehouse
 
-Value = str | float | datetime
+Value = str | float | int | bool | datetime
 
 
 @dataclass(frozen=True)
@@ -60,29 +62,29 @@ class HistogramQuery:
     _profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _first: dict[str, int] = field(default_factory=dict)
 
-    def add(self, column: str, profile: Mapping[str, Any]) -> None:
+    def add(self, column: str, profile: Mapping[str, Any], kind: pa.DataType) -> None:
         """Asks for one column.
 
         Args:
             profile: the column's part of the training profile (`caudal.profile`).
+            kind: the column's type in the warehouse.
         """
         name = quoted(column)
         self._profiles[column] = profile
         self._first[column] = len(self._selected)
         self._count(f"{name} IS NULL")
         if profile["kind"] == "numeric":
-            number = f"CAST({name} AS FLOAT64)"
             beyond = [
-                f"{number} {sign} {self._parameter(float(bound))}"
+                f"{name} {sign} {self._parameter(float(bound))}"
                 for sign, bound in (("<", profile.get("min")), (">", profile.get("max")))
                 if bound is not None
             ]
             self._count(" OR ".join(beyond) or "FALSE")
             for edge in profile["edges"]:
-                self._count(f"{number} >= {self._parameter(float(edge))}")
+                self._count(f"{name} >= {self._parameter(float(edge))}")
         else:
             for value in profile["values"]:
-                self._count(f"CAST({name} AS STRING) = {self._parameter(value)}")
+                self._count(f"{name} = {self._parameter(_typed(value, kind))}")
 
     def run(self, warehouse: Warehouse) -> tuple[int, dict[str, Histogram]]:
         """The number of rows, and the histogram of every column."""
@@ -103,6 +105,13 @@ class HistogramQuery:
         name = f"v{len(self._values)}"
         self._values[name] = value
         return f"@{name}"
+
+
+def _typed(value: str, kind: pa.DataType) -> Value:
+    """A category, which the profile keeps as text, in the type of its column."""
+    if pa.types.is_boolean(kind):
+        return value == "true"
+    return int(value) if pa.types.is_integer(kind) else value
 
 
 def _histogram(profile: Mapping[str, Any], rows: int, counts: list[int]) -> Histogram:

@@ -89,9 +89,10 @@ def features(context: StepContext, profile: Mapping[str, Any]) -> list[Measureme
         if feature.name in profile["features"]
     }
     condition, parameters = recent("_first_as_of", monitor.drift, context.run.as_of)
-    query = HistogramQuery(warehouse_table(contract).sql_name, condition, parameters)
+    table = warehouse_table(contract)
+    query = HistogramQuery(table.sql_name, condition, parameters)
     for name, one in profiled.items():
-        query.add(name, one)
+        query.add(name, one, table.schema.field(name).type)
     rows, histograms = query.run(context.warehouse)
     measured: list[Measurement] = []
     tested: list[Tested] = []

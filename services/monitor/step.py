@@ -118,12 +118,13 @@ def _prediction_drift(context: StepContext, package: ModelPackage) -> list[Measu
     monitor = context.contract.monitor
     profile = {"kind": "numeric", "missing": 0, **known}
     condition, parameters = recent("as_of", monitor.prediction_drift, context.run.as_of)
+    table = predictions_table(context.contract)
     query = HistogramQuery(
-        predictions_table(context.contract).sql_name,
+        table.sql_name,
         f"model_version = @version AND {condition}",
         {"version": package.version, **parameters},
     )
-    query.add("score", profile)
+    query.add("score", profile, table.schema.field("score").type)
     _, histograms = query.run(context.warehouse)
     described, tested = drift_of("prediction_", None, profile, histograms["score"], monitor.prediction_drift)
     return [*described, *verdicts([tested] if tested else [], monitor.false_alarms)]

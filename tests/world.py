@@ -1,0 +1,202 @@
+"""A small world for tests of what follows ETL: a contract's tables, filled directly, and models made to order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caudal.backends import open_storage, open_warehouse
+from caudal.contract import Contract
+from caudal.environment import Environment
+from caudal.event_time import event_dates
+from caudal.identity import digest, format_instant, run_id
+from caudal.labels import encode_labels
+from caudal.profile import profile
+from caudal.promotions import Promotion, Promotions
+from caudal.step import Run, StepContext
+from caudal.tables import contract_tables, predictions_table, warehouse_table
+
+Columns = Mapping[str, Any]
+
+
+def day(text: str) -> datetime:
+    """Midnight UTC of a date such as `2026-03-01`."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """A contract in an environment of its own."""
+
+    contract: Contract
+    environment: Environment
+    loads: int = 0
+
+    def __post_init__(self) -> None:
+        self.storage = open_storage(self.environment)
+        self.warehouse = open_warehouse(self.environment)
+        self.warehouse.ensure_tables(contract_tables(self.contract))
+
+    def context(self, as_of: datetime, request: str | None = None, **results: dict[str, Any]) -> StepContext:
+        """What a step of a run at this as-of is given."""
+        name = run_id(as_of, request)
+        uri = self.environment.runs(self.contract.name, name)
+        run = Run(name, self.contract.name, as_of, uri, self.environment.config("test"))
+        return StepContext(self.contract, self.environment, run, results)
+
+    def arrive(self, columns: Columns, as_of: datetime) -> pa.Table:
+        """Puts rows into the warehouse as an ETL run at this as-of would; columns that are not named are null."""
+        table = warehouse_table(self.contract)
+        count = len(columns[self.contract.key])
+        self.loads += 1
+        own: dict[str, Any] = {
+            "_event_date": event_dates(
+                self.contract,
+                _array(
+                    columns[self.contract.event_time],
+                    self.contract.arrow_schema().field(self.contract.event_time).type,
+                ),
+            ),
+            "_first_as_of": [as_of] * count,
+            "_source_uri": ["file:///landing/a.csv"] * count,
+            "_source_generation": ["1"] * count,
+            "_row": list(range(count)),
+            "_load_id": [f"load{self.loads}"] * count,
+            "_ingested_at": [as_of] * count,
+        }
+        given = {**columns, **own}
+        arrays = [_array(given.get(name, [None] * count), kind) for name, kind in _columns(table.schema)]
+        rows = pa.Table.from_arrays(arrays, schema=table.schema)
+        self._load(table, rows, f"arrival-{self.loads}")
+        return rows
+
+    def promote(
+        self,
+        training: pa.Table,
+        as_of: datetime,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        threshold: float | None = 0.5,
+        unit: str = "trainer",
+        role: Any = "champion",
+        scores: np.ndarray | None = None,
+    ) -> Promotion:
+        """Trains a small model on these rows, packs it and makes it live."""
+        import xgboost as xgb
+
+        from caudal.package import Encoder, PackageContent, write_package
+
+        version = digest("test model", format_instant(as_of), training.num_rows, role)[:16]
+        uri = self.environment.packages(self.contract.name, "xgboost", version)
+        encoder = Encoder.fit(self.contract, [training])
+        matrix = xgb.DMatrix(encoder.encode(training), encode_labels(self.contract, training))
+        booster = xgb.train({"objective": "binary:logistic", "max_depth": 3, "nthread": 1}, matrix, 10)
+        given = booster.predict(matrix) if scores is None else scores
+        span = {"rows": training.num_rows, "from": "2026-01-01", "until": "2026-02-01"}
+        metadata = {
+            "version": version,
+            "threshold": threshold,
+            "calibration": None,
+            "snapshot": "snapshot",
+            "unit": unit,
+            "trained": span,
+            "judged": {**span, "version": "candidate", "level": 0.9},
+            "metrics": {"all": {k: {"value": v} for k, v in (metrics or {}).items()}, "slices": {}},
+        }
+        content = PackageContent(
+            self.contract,
+            bytes(booster.save_raw("ubj")),
+            b"scoring by batch does not read this",
+            encoder,
+            metadata,
+            profile(self.contract, training, np.asarray(given, dtype=np.float64)),
+        )
+        write_package(self.storage, uri, content)
+        ledger = Promotions(self.storage, self.environment.ledger(self.contract.name, "promotions"))
+        return ledger.promote(
+            version=version,
+            model_type="xgboost",
+            package=uri,
+            as_of=as_of,
+            by="test",
+            reason="test",
+            snapshot="snapshot",
+            role=role,
+        )
+
+    def predicted(self, promotion: Promotion, keys: Any, times: Any, scores: Any, as_of: datetime) -> None:
+        """Puts predictions into the warehouse as if a run had made them."""
+        table = predictions_table(self.contract)
+        count = len(keys)
+        self.loads += 1
+        values = [
+            keys, times, event_dates(self.contract, pa.array(times, pa.timestamp("us", tz="UTC"))), scores,
+            ["yes"] * count, [promotion.version] * count, [as_of] * count,
+        ]  # fmt: skip
+        arrays = [_array(v, t) for v, t in zip(values, table.schema.types, strict=True)]
+        self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"predicted-{self.loads}")
+
+    def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        """A query's result as dicts."""
+        return self.warehouse.query(query, parameters).to_pylist()
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """Every prediction, by key."""
+        return self.rows(f"SELECT * FROM {predictions_table(self.contract).sql_name} ORDER BY key")
+
+    def _load(self, table: Any, rows: pa.Table, load_id: str) -> None:
+        uri = self.environment.staging(self.contract.name, "test", f"{load_id}.parquet")
+        with self.storage.writer(uri) as stream:
+            pq.write_table(rows, stream)
+        self.warehouse.load(table, [uri], load_id)
+
+
+def payments(
+    count: int, start: str, *, first_key: int = 0, seed: int = 0, days: int = 28, **changes: Any
+) -> dict[str, Any]:
+    """Rows of the made-up contract, spread evenly over some days; the label follows amount and channel."""
+    generator = np.random.default_rng(seed)
+    amount = generator.gamma(2.0, 50.0, count).round(2)
+    channel = generator.choice(["web", "app", "desk"], count, p=[0.5, 0.3, 0.2])
+    chance = 1 / (1 + np.exp(-(amount - 120) / 40 - (channel == "desk")))
+    step = np.timedelta64(int(days * 86400e6 / max(count, 1)), "us")
+    times = np.datetime64(start, "us") + np.arange(count) * step
+    columns = {
+        "payment": np.arange(first_key, first_key + count),
+        "paid_at": times,
+        "amount": amount,
+        "items": generator.integers(1, 10, count),
+        "rate": generator.normal(size=count),
+        "channel": channel,
+        "abroad": generator.random(count) < 0.2,
+        "disputed": np.where(generator.random(count) < chance, "yes", "no"),
+    }
+    columns.update(changes)
+    return {name: _plain(value) for name, value in columns.items()}
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "M":
+            return pa.array(values, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+        return values.tolist()
+    return values
+
+
+def _columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    return list(zip(schema.names, schema.types, strict=True))
+
+
+def _array(values: Any, kind: pa.DataType) -> Any:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.cast(kind)
+    if pa.types.is_decimal(kind):
+        return pa.array([None if value is None else Decimal(str(value)) for value in values], kind)
+    return pa.array(values, kind)
