@@ -18,6 +18,10 @@ class CsvDialect(Section):
     """How CSV files of this source are written.
 
     Attributes:
+        delimiter: what stands between values.
+        decimal: the mark before decimals.
+        quote: what encloses a value that holds the delimiter.
+        encoding: of the file's text.
         multiline: a quoted value may hold line breaks; off, an unclosed quote can spoil one line only.
         null_values: texts that stand for no value, quoted or not.
     """
@@ -34,6 +38,11 @@ class Source(Section):
     """Where landed files lie below `<landing>/<contract>/`, and how they are written.
 
     The format follows from the name: .csv, .ndjson, .jsonl or .parquet, each with or without .gz (not Parquet).
+
+    Attributes:
+        files: only files whose names match this pattern are taken.
+        citation: whom to name where the data is shown.
+        licence: under which the data may be used.
     """
 
     files: str = "*"
@@ -46,6 +55,7 @@ class Column(Section):
     """One column of the source.
 
     Attributes:
+        type: what a value is; text that can't be read as it is kept aside, and the row is rejected.
         required: a row without a value is rejected.
         range: the smallest and the largest value that a row may have, both included.
         values: the values that a row may have.

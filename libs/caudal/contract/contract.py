@@ -38,10 +38,14 @@ class Contract(Section):
 
     Attributes:
         contract: version of this format.
+        name: the data set's name, as its tables, folders and models carry it.
+        question: what the model answers, for people.
         key: the column that names a row; one row a key reaches the warehouse.
         event_time: the column that says when the row's event happened.
         version: the column that orders two rows of one key, if the source has one.
         time_zone: of naive timestamps, event dates and calendar features; stored values are UTC.
+        columns: every column of the source; one that is not named here is refused.
+        task: what kind of answer the model gives.
         never: columns that never reach a model, with the reason.
     """
 

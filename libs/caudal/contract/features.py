@@ -20,7 +20,12 @@ def _as_tuple(value: object) -> object:
 
 
 class HashedText(Section):
-    """Character or word n-grams of a text column, hashed into a fixed number of columns."""
+    """N-grams of the words of a text column, hashed into a fixed number of columns.
+
+    Attributes:
+        hashed: the number of columns.
+        ngrams: the longest run of words that counts as one.
+    """
 
     hashed: int = Field(default=16384, gt=0)
     ngrams: int = Field(default=1, ge=1, le=3)
@@ -71,7 +76,17 @@ class Feature:
 
 
 class Features(Section):
-    """What the model may see."""
+    """What the model may see.
+
+    Attributes:
+        numeric: columns taken as numbers.
+        categorical: columns taken as one of several values.
+        boolean: columns taken as true or false.
+        text: columns of free text, and how each is turned into numbers.
+        calendar: `weekend` (Saturday or Sunday) and `night`, of the event in the contract's time zone.
+        night_hours: the first and the last hour of the night, both included.
+        windows: aggregates over what an entity did before.
+    """
 
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
