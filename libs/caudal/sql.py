@@ -221,6 +221,9 @@ def _exact(node: exp.Expr) -> exp.Expr:
             )
         case exp.Cast():
             return _exact_cast(node)
+        case exp.CountIf():
+            # DuckDB's own gives null, not 0, where the condition is null or there are no rows.
+            return exp.Count(this=exp.Case().when(node.this, exp.Literal.number(1)))
         case exp.SafeDivide():
             left, right = exp.paren(node.this), exp.paren(node.expression)
             quotient = exp.Case().when(right.neq(0), exp.Div(this=left, expression=right))

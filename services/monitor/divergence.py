@@ -115,9 +115,9 @@ def chi_square_survival(statistic: float, freedom: int) -> float:
     The closed form by recurrence from 1 or 2 degrees (Abramowitz, Stegun, 1964, 26.4.4 and 26.4.5): the monitor's
     image needs no SciPy for this one function.
     """
-    if freedom <= 0 or statistic <= 0:
-        return 1.0
     half = statistic / 2
+    if freedom <= 0 or half <= 0:
+        return 1.0
     a = 0.5 if freedom % 2 else 1.0
     survival = math.erfc(math.sqrt(half)) if freedom % 2 else math.exp(-half)
     while a < freedom / 2:
