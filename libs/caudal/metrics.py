@@ -230,6 +230,14 @@ BINARY: Mapping[str, Metric] = {
     "log_loss": log_loss,
     "brier": brier,
     "accuracy": accuracy,
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+}
+AT_A_THRESHOLD: Mapping[str, Callable[[Array, Array, float], float]] = {
+    "accuracy": accuracy,
+    "precision": precision,
+    "recall": recall,
     "f1": f1,
 }
 MULTICLASS: Mapping[str, Metric] = {
@@ -253,12 +261,10 @@ def metric(name: str, task: str = "binary", threshold: float | None = None) -> M
     Raises:
         KeyError: the task has no such metric.
     """
-    function = BY_TASK[task][name]
-    if task == "binary" and threshold is not None and name in ("accuracy", "f1"):
-        at = threshold
-        plain = accuracy if name == "accuracy" else f1
-        return lambda labels, scores: plain(labels, scores, at)
-    return function
+    if task == "binary" and threshold is not None and name in AT_A_THRESHOLD:
+        decided, at = AT_A_THRESHOLD[name], threshold
+        return lambda labels, scores: decided(labels, scores, at)
+    return BY_TASK[task][name]
 
 
 def sign(name: str) -> int:

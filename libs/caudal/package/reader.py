@@ -96,6 +96,11 @@ class ModelPackage:
         return None if value is None else Calibrator.from_json(value)
 
     @property
+    def size(self) -> int:
+        """The booster's size in bytes."""
+        return len(self._files[BOOSTER])
+
+    @property
     def onnx(self) -> bytes:
         """The model for ONNX Runtime."""
         return self._files[ONNX]
