@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 BINDING = "cdktf_cdktf_provider_google"
 
@@ -43,6 +46,29 @@ def import_lazily(name: str) -> None:
     package.__file__ = spec.origin
     sys.modules[name] = package
 
+
+def blocks(*values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Nested blocks in a list, spelled as Terraform spells them.
+
+    The binding takes a block as keyword arguments and respells its keys, but leaves alone what stands in a list: a
+    key that is not respelled there would be dropped without a word.
+    """
+    return [_respelled(value) for value in values]
+
+
+def _respelled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), key): inner if key in _MAPS else _respelled(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_respelled(inner) for inner in value]
+    return value
+
+
+# Maps whose keys are the user's own.
+_MAPS = frozenset({"label_extractors", "labels"})
 
 use_packaged_node()
 import_lazily(BINDING)

@@ -10,6 +10,7 @@ from cdktf_cdktf_provider_google.storage_bucket import StorageBucket
 from cdktf_cdktf_provider_google.storage_managed_folder import StorageManagedFolder
 from constructs import Construct
 
+from infra.cdk import blocks
 from infra.environments import Deployment
 
 
@@ -62,7 +63,7 @@ class Bucket(Construct):
             force_destroy=not cloud.protected,
             versioning={"enabled": not temporary},
             soft_delete_policy={"retention_duration_seconds": 0 if temporary else 7 * 86_400},
-            lifecycle_rule=rules,
+            lifecycle_rule=blocks(*rules),
             logging={"log_bucket": names.bucket("logs"), "log_object_prefix": place} if logged else None,
             lifecycle={"prevent_destroy": True} if cloud.protected and not temporary else None,
         )

@@ -1,0 +1,215 @@
+"""What is watched, who is told, and what a month may cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cdktf_cdktf_provider_google.bigquery_dataset_iam_member import BigqueryDatasetIamMember
+from cdktf_cdktf_provider_google.billing_budget import BillingBudget
+from cdktf_cdktf_provider_google.logging_project_bucket_config import LoggingProjectBucketConfig
+from cdktf_cdktf_provider_google.logging_project_sink import LoggingProjectSink
+from cdktf_cdktf_provider_google.monitoring_alert_policy import MonitoringAlertPolicy
+from cdktf_cdktf_provider_google.monitoring_dashboard import MonitoringDashboard
+from cdktf_cdktf_provider_google.monitoring_notification_channel import MonitoringNotificationChannel
+from constructs import Construct
+
+from infra.cdk import blocks
+from infra.dashboard import dashboard
+from infra.environments import Deployment
+from infra.stacks.base import Stack
+
+NAME = "observability"
+RUNBOOK = "docs/runbook.md"
+
+
+class ObservabilityStack(Stack):
+    """Channels, alert policies, dashboard, log sinks, budget."""
+
+    def __init__(self, scope: Construct, deployment: Deployment) -> None:
+        super().__init__(scope, NAME, deployment)
+        self._channels = [
+            MonitoringNotificationChannel(
+                self,
+                f"channel-{number}",
+                display_name=f"Caudal {deployment.name}: {address}",
+                type="email",
+                labels={"email_address": address},
+            )
+            for number, address in enumerate(deployment.cloud.alarm_emails)
+        ]
+        self._runs()
+        self._serving()
+        self._database()
+        self._logs()
+        self._budget()
+        MonitoringDashboard(
+            self,
+            "dashboard",
+            dashboard_json=json.dumps(dashboard(deployment), sort_keys=True),
+        )
+
+    def _runs(self) -> None:
+        names = self.deployment.names
+        self._threshold(
+            "run-failed",
+            "A run failed",
+            "The run's record names the step and the reason: `caudal runs`.",
+            'resource.type = "workflows.googleapis.com/Workflow" AND '
+            'metric.type = "workflows.googleapis.com/finished_execution_count" AND '
+            'metric.labels.status = "FAILED"',
+            aligner="ALIGN_DELTA",
+        )
+        self._log_match(
+            "alarm",
+            "The monitor raised an alarm",
+            "The log entry says what was measured against which threshold, and names its part of the runbook.",
+            f'resource.type = "cloud_run_job" AND resource.labels.job_name = "{names.resource("monitor")}" AND '
+            'jsonPayload.alarm.id : *',
+            {
+                "contract": "EXTRACT(jsonPayload.alarm.contract)",
+                "kind": "EXTRACT(jsonPayload.alarm.kind)",
+            },
+        )
+        self._log_match(
+            "not-started",
+            "A run was not started",
+            "Cloud Scheduler could not start the workflow.",
+            'resource.type = "cloud_scheduler_job" AND severity >= ERROR',
+        )
+
+    def _serving(self) -> None:
+        service = f'resource.labels.service_name = "{self.deployment.names.resource("serving")}"'
+        revision = f'resource.type = "cloud_run_revision" AND {service}'
+        self._threshold(
+            "serving-errors",
+            "Serving answers with errors",
+            "More than one answer in a second of five minutes was a server error.",
+            f'{revision} AND metric.type = "run.googleapis.com/request_count" AND '
+            'metric.labels.response_code_class = "5xx"',
+            aligner="ALIGN_RATE",
+            threshold=1.0,
+        )
+        self._threshold(
+            "serving-slow",
+            "Serving is slow",
+            "One answer in a hundred took more than a second.",
+            f'{revision} AND metric.type = "run.googleapis.com/request_latencies"',
+            aligner="ALIGN_PERCENTILE_99",
+            threshold=1000.0,
+            duration="600s",
+        )
+
+    def _database(self) -> None:
+        instance = f"{self.deployment.cloud.project}:{self.deployment.names.database_instance}"
+        self._threshold(
+            "database-disk",
+            "The tracking database's disk fills",
+            "It grows by itself; what fills it is worth a look: `mlflow gc` removes deleted runs.",
+            f'resource.type = "cloudsql_database" AND resource.labels.database_id = "{instance}" AND '
+            'metric.type = "cloudsql.googleapis.com/database/disk/utilization"',
+            aligner="ALIGN_MEAN",
+            threshold=0.9,
+            duration="600s",
+        )
+
+    def _threshold(
+        self,
+        name: str,
+        title: str,
+        text: str,
+        filter_: str,
+        *,
+        aligner: str,
+        threshold: float = 0.0,
+        duration: str = "0s",
+    ) -> None:
+        condition = {
+            "display_name": title,
+            "condition_threshold": {
+                "filter": filter_,
+                "comparison": "COMPARISON_GT",
+                "threshold_value": threshold,
+                "duration": duration,
+                "aggregations": [
+                    {
+                        "alignment_period": "300s",
+                        "per_series_aligner": aligner,
+                        "cross_series_reducer": "REDUCE_MAX" if aligner != "ALIGN_DELTA" else "REDUCE_SUM",
+                    }
+                ],
+                "trigger": {"count": 1},
+            },
+        }
+        self._policy(name, title, text, [condition], {"auto_close": "86400s"})
+
+    def _log_match(
+        self, name: str, title: str, text: str, filter_: str, labels: Mapping[str, str] | None = None
+    ) -> None:
+        matched: dict[str, Any] = {"filter": filter_}
+        if labels:
+            matched["label_extractors"] = labels
+        condition = {"display_name": title, "condition_matched_log": matched}
+        # A policy on log entries must say how often it may write.
+        strategy = {"auto_close": "86400s", "notification_rate_limit": {"period": "300s"}}
+        self._policy(name, title, text, [condition], strategy)
+
+    def _policy(
+        self, name: str, title: str, text: str, conditions: Sequence[Any], strategy: Mapping[str, Any]
+    ) -> None:
+        MonitoringAlertPolicy(
+            self,
+            f"alert-{name}",
+            display_name=f"Caudal {self.deployment.name}: {title}",
+            combiner="OR",
+            conditions=blocks(*conditions),
+            alert_strategy=strategy,
+            notification_channels=[channel.name for channel in self._channels],
+            documentation={"content": f"{text} See {RUNBOOK}.", "mime_type": "text/markdown"},
+        )
+
+    def _logs(self) -> None:
+        names = self.deployment.names
+        LoggingProjectBucketConfig(
+            self,
+            "retention",
+            project=names.project,
+            location="global",
+            bucket_id="_Default",
+            retention_days=self.deployment.cloud.retention.logs,
+        )
+        sink = LoggingProjectSink(
+            self,
+            "served-predictions",
+            name="caudal-served-predictions",
+            description="Each prediction that was served, as one row",
+            destination=f"bigquery.googleapis.com/projects/{names.project}/datasets/predictions",
+            filter='resource.type = "cloud_run_revision" AND '
+            f'resource.labels.service_name = "{names.resource("serving")}" AND jsonPayload.prediction.key : *',
+            bigquery_options={"use_partitioned_tables": True},
+            unique_writer_identity=True,
+        )
+        BigqueryDatasetIamMember(
+            self,
+            "served-predictions-writer",
+            dataset_id="predictions",
+            role="roles/bigquery.dataEditor",
+            member=sink.writer_identity,
+        )
+
+    def _budget(self) -> None:
+        budget = self.deployment.cloud.budget
+        BillingBudget(
+            self,
+            "budget",
+            billing_account=budget.billing_account,
+            display_name=f"Caudal {self.deployment.name}",
+            amount={"specified_amount": {"currency_code": budget.currency, "units": str(budget.monthly)}},
+            budget_filter={"projects": [f"projects/{self.deployment.cloud.project_number}"]},
+            threshold_rules=blocks(*({"threshold_percent": share} for share in budget.alert_at)),
+            all_updates_rule={
+                "monitoring_notification_channels": [channel.name for channel in self._channels],
+                "disable_default_iam_recipients": False,
+            },
+        )
