@@ -101,9 +101,14 @@ def begin_run(
 def read_record(storage: Storage, run_uri: str) -> RunRecord | None:
     """What became of a run, or None while it is not over."""
     try:
-        return RunRecord.from_json(storage.read_json(join(run_uri, RECORD_FILE)))
+        value = storage.read_json(join(run_uri, RECORD_FILE))
     except NotFound:
         return None
+    if "results" not in value:
+        # A workflow leaves the results where the steps wrote them: they might not fit into its memory.
+        succeeded = [name for name, step in value["steps"].items() if step["status"] == "succeeded"]
+        value["results"] = {name: storage.read_json(join(run_uri, f"{name}.json")) for name in succeeded}
+    return RunRecord.from_json(value)
 
 
 def list_runs(storage: Storage, environment: Environment, contract: str) -> list[tuple[Run, RunRecord | None]]:
