@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from caudal.environment import Environment
     from caudal.step import Run, StepResult
     from pipeline.replay.replay import Month, Replay
     from pipeline.runs import StepRecord
@@ -60,7 +61,7 @@ def command(
     parsed = find_contract(contract)
     folder = (root or project_root() / ".caudal" / "replay" / parsed.name).absolute()
     files = find_sample(project_root(), parsed.name, data)
-    replay = Replay(parsed, find_environment(env, folder), files, every)
+    replay = Replay(parsed, replay_environment(find_environment(env, folder)), files, every)
     if replay.finished() and not fresh:
         summary = json.loads((folder / SUMMARY_FILE).read_text())
         if not as_json:
@@ -72,6 +73,12 @@ def command(
         show_json(summary)
     else:
         show_summary(summary, folder)
+
+
+def replay_environment(environment: Environment) -> Environment:
+    """The environment without the console among the destinations of alarms: the progress shows them."""
+    kept = tuple(destination for destination in environment.alarms if destination.type != "console")
+    return environment.model_copy(update={"alarms": kept or environment.alarms})
 
 
 def _check_sample(replay: Replay) -> None:
@@ -161,16 +168,16 @@ class Progress:
             f"{results.get('score', {}).get('rows', 0):>6}  {_quality(outcomes):<12} "
         )
         said = []
-        if alarms:
-            worst = sorted(alarms, key=lambda alarm: -float(alarm["value"] or 0))[:2]
-            more = f" +{len(alarms) - 2}" if len(alarms) > 2 else ""
-            said.append((", ".join(alarm_text(alarm) for alarm in worst) + more, "yellow"))
         verdict = verdict_text(results)
         if verdict:
             said.append((verdict, "red" if verdict.startswith("refused") else "green"))
+        if alarms:
+            worst = sorted(alarms, key=lambda alarm: -float(alarm["value"] or 0))
+            named = ", ".join(alarm_text(alarm) for alarm in worst)
+            said.append((f"{len(alarms)} alarm{'s' if len(alarms) > 1 else ''}: {named}", "yellow"))
         for position, (text, style) in enumerate(said):
             line.append(("; " if position else "") + text, style=style)
-        self._screen.print(line, soft_wrap=False)
+        self._screen.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _quality(outcomes: dict[str, Any]) -> str:
@@ -185,7 +192,9 @@ def show_summary(summary: dict[str, Any], folder: Path) -> None:
     from pipeline.project import relative
 
     names = [name for name in summary["pooled"]["champion"] if name != "n"]
-    columns = ["quarter", "rows", *(f"{name} live" for name in names), *(f"{name} frozen" for name in names)]
+    short = {"average_precision": "AP", "auc": "AUC", "log_loss": "loss"}
+    heads = [f"{short.get(name, name)} {which}" for which in ("live", "frozen") for name in names]
+    columns = ["quarter", "rows", *heads]
     rows = [
         [part["quarter"], f"{part['n']:,}", *_shown(part["champion"], names), *_shown(part["frozen"], names)]
         for part in summary["quarters"]

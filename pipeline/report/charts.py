@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from pipeline.report.model import Figure, Lane, QualityPoint, Report
 from pipeline.report.svg import Scale, TimeScale, element, line, picture, polyline, text
@@ -22,7 +23,7 @@ LANE_HEIGHT = 26.0
 
 def timeline(report: Report) -> str:
     """Quality of the live and of the frozen model with intervals, and below it what happened, on one time axis."""
-    top, height = 16.0, 260.0
+    top, height = 26.0, 260.0
     bottom = top + height
     time = TimeScale(report.first, report.last, LEFT, WIDTH - RIGHT)
     bounds = [
@@ -39,7 +40,7 @@ def timeline(report: Report) -> str:
         y = value(tick)
         parts.append(line(LEFT, y, WIDTH - RIGHT, y, class_="grid"))
         parts.append(text(LEFT - 8, y + 4, f"{tick:g}", text_anchor="end", class_="tick"))
-    parts.append(text(LEFT - 8, top - 4, report.metric, text_anchor="end", class_="axis"))
+    parts.append(text(LEFT - 8, top - 14, report.metric, text_anchor="end", class_="axis"))
     for name in ("frozen", "champion"):
         parts += _quality_line(report, name, time, value)
     base = bottom + 34
@@ -89,7 +90,8 @@ def drift_map(report: Report) -> str:
     if not features or not moments:
         return ""
     time = TimeScale(report.first, report.last, LEFT, WIDTH - RIGHT)
-    cell = (WIDTH - RIGHT - LEFT) / max(len(moments), 1) * 0.92
+    between = [later - earlier for earlier, later in pairwise(moments)] or [report.last - report.first]
+    cell = (time(report.first + min(between)) - LEFT) * 0.94
     height, top = 22.0, 8.0
     parts = []
     for row, feature in enumerate(features):
@@ -103,7 +105,8 @@ def drift_map(report: Report) -> str:
                 element(
                     "rect",
                     title=said + (", above the threshold" if alarm else ""),
-                    x=min(max(time(moment) - cell / 2, LEFT), WIDTH - RIGHT - cell),
+                    # A cell covers the time before its as-of.
+                    x=max(time(moment) - cell, LEFT),
                     y=y + 2,
                     width=cell,
                     height=height - 4,
