@@ -97,6 +97,8 @@ _FUNCTIONS = {
     "Sqrt",
     "Sub",
     "Sum",
+    "TimestampAdd",
+    "TimestampSub",
 }
 ALLOWED: frozenset[str] = frozenset(_STRUCTURE | _FUNCTIONS)
 

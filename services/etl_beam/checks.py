@@ -107,7 +107,7 @@ def _outside(contract: Contract, name: str, column: Column, values: pa.ChunkedAr
     low: Any
     high: Any
     if name == contract.event_time:
-        low, high = _event_bounds(column)
+        low, high = event_bounds(column)
     elif column.range is not None:
         low, high = _bounds(column, *column.range)
     elif column.type == "number":
@@ -131,7 +131,8 @@ def _outside(contract: Contract, name: str, column: Column, values: pa.ChunkedAr
     return ~np.asarray(inside)
 
 
-def _event_bounds(column: Column) -> tuple[pa.Scalar, pa.Scalar]:
+def event_bounds(column: Column) -> tuple[pa.Scalar, pa.Scalar]:
+    """The first and the last value that the event time column may have."""
     kind = arrow_type(column.type)
     if column.type == "date":
         return pa.scalar(FIRST_DAY, kind), pa.scalar(LAST_DAY, kind)

@@ -15,9 +15,12 @@ from caudal.environment import parse_environment
 from caudal.step import Run, StepContext
 from caudal.tables import LINEAGE
 from etl_beam.plan import Plan, folder
+from etl_beam.windows import windows_by_entity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from etl_beam.windows import EntityWindows
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class OpenJob:
         self.storage = self.context.storage
         self.warehouse = self.context.warehouse
         self.plan = Plan.from_json(self.storage.read_json(folder(self.context.run, job.commit, "plan.json")))
+
+    @cached_property
+    def windows(self) -> tuple[EntityWindows, ...]:
+        """The contract's windows; each entity is one step of the pipeline."""
+        return windows_by_entity(self.contract)
 
     @cached_property
     def load_ids(self) -> pa.Array:

@@ -6,6 +6,8 @@
 | `_row` | int64 | the row's place in its object |
 | `_first_as_of` | timestamp | when the key of a standing row first arrived; else null, or no such column |
 | `_state` | int8 | once a key is settled: what is to happen to the row (`State`) |
+| `_slice`, `_copy` | int64, boolean | only where an entity is cut into slices of time: the row's slice, and |
+| | | whether it is a copy that is only there to be counted in the windows of a later slice |
 
 Rows that stand in the warehouse also carry the window features that are stored with them.
 """
@@ -31,6 +33,8 @@ LOAD = "_load"
 ROW = "_row"
 FIRST = "_first_as_of"
 STATE = "_state"
+SLICE = "_slice"
+COPY = "_copy"
 
 
 class State(IntEnum):
@@ -45,8 +49,8 @@ class State(IntEnum):
     GONE = 2
     """It stood in the warehouse, and another row of its key, or none, takes its place."""
 
-    NEIGHBOUR = 3
-    """A copy of a row of another time slice, only there to be counted in windows."""
+    REFRESHED = 3
+    """It stands in the warehouse, and is written again, since a feature of it has changed."""
 
 
 def window_features(contract: Contract) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from caudal.event_time import INSTANT
 from caudal.tables import covered_table, lake_table, warehouse_table
 from caudal.warehouse import ReadStream
-from etl_beam.checks import UNPARSED
+from etl_beam.checks import UNPARSED, event_bounds
 from etl_beam.rows import FIRST, ROW, window_features, with_load_index
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from caudal.warehouse import Parameters
     from etl_beam.job import OpenJob
     from etl_beam.plan import Plan
+    from etl_beam.windows import EntityWindows
 
 ROWS_A_STREAM = 1_000_000
 ROWS_AT_ONCE = 262_144
 """So many rows are checked and spread at once; a slice below about 2,000 rows costs more than it carries."""
+
+_A_DAY = timedelta(days=1)
 
 
 class Source(StrEnum):
@@ -52,7 +56,10 @@ def sources(plan: Plan) -> list[Source]:
 
 def plan_streams(job: OpenJob, source: Source) -> list[ReadStream]:
     """Splits a source into streams."""
-    query, parameters = _QUERIES[source](job)
+    asked = _QUERIES[source](job)
+    if asked is None:
+        return []
+    query, parameters = asked
     bound = job.plan.new_rows if source is Source.GAIN else job.plan.all_rows
     return job.warehouse.plan_read(query, parameters, streams=1 + bound // ROWS_A_STREAM)
 
@@ -95,7 +102,7 @@ def _lake(contract: Contract) -> str:
     return lake_table(contract).sql_name
 
 
-def _gain(job: OpenJob) -> tuple[str, Parameters]:
+def _gain(job: OpenJob) -> tuple[str, Parameters] | None:
     first, last = job.plan.landed
     return (
         f"SELECT {_columns(job.contract, Source.GAIN, 'g')} FROM {_lake(job.contract)} AS g "
@@ -105,23 +112,88 @@ def _gain(job: OpenJob) -> tuple[str, Parameters]:
     )
 
 
-def _touched_keys(contract: Contract, loads: str) -> str:
+def _standing(job: OpenJob) -> tuple[str, Parameters] | None:
+    """Rows of the warehouse whose key the run touches, and those within reach of a row that may come or go.
+
+    A first query finds the days between which all of them lie, so that BigQuery need not look at other partitions.
+    """
+    contract = job.contract
+    moments, parameters = moving_rows(job, [])
+    found = job.warehouse.query(f"SELECT MIN(m.t) AS first, MAX(m.t) AS last FROM ({moments}) AS m", parameters)
+    first, last = found["first"][0].as_py(), found["last"][0].as_py()
+    if first is None:
+        return None
+    reach = timedelta(microseconds=max((group.reach for group in job.windows), default=0))
+    joins, near = [], [f"w.`{contract.key}` IN ({_touched_keys(contract)})"]
+    for number, group in enumerate(job.windows):
+        join, condition = within_reach(job, group, f"b{number}")
+        joins.append(join)
+        near.append(condition)
+    return (
+        f"SELECT {_columns(contract, Source.STANDING, 'w')} FROM {warehouse_table(contract).sql_name} AS w "
+        f"{' '.join(joins)} WHERE w._event_date >= @from_day AND w._event_date <= @to_day "
+        f"AND ({' OR '.join(near)})",
+        {
+            **parameters,
+            "from_day": (first - reach).date() - _A_DAY,
+            "to_day": (last + reach).date() + _A_DAY,
+        },
+    )
+
+
+def moving_rows(job: OpenJob, columns: Sequence[str]) -> tuple[str, Parameters]:
+    """The instants, as `t`, and columns of all rows that may come to the warehouse, leave it or change.
+
+    Without windows only rows that stand in the warehouse matter.
+    """
+    contract = job.contract
+    moment = contract.event_time
+    chosen = "".join(f"{{0}}.`{name}`, " for name in columns)
+    first, last = event_bounds(contract.columns[moment])
+    standing = (
+        f"SELECT {chosen.format('s')}CAST(s.`{moment}` AS TIMESTAMP) AS t "
+        f"FROM {warehouse_table(contract).sql_name} AS s WHERE s.`{contract.key}` IN ({_touched_keys(contract)})"
+    )
+    parameters: dict[str, Any] = {"touching": [*job.plan.new, *job.plan.displaced]}
+    if not job.windows:
+        return standing, parameters
+    parameters |= {"first_moment": first.as_py(), "last_moment": last.as_py()}
+    lake = (
+        f"SELECT {chosen.format('g')}CAST(g.`{moment}` AS TIMESTAMP) AS t FROM {_lake(contract)} AS g "
+        f"WHERE g.`{moment}` >= @first_moment AND g.`{moment}` <= @last_moment AND "
+    )
+    parts = [standing, lake + "g._load_id IN (SELECT l FROM UNNEST(@touching) AS l)"]
+    if job.plan.displaced:
+        # Rows that were duplicates until now may take the places of those that leave.
+        parts.append(lake + f"g.`{contract.key}` IN ({_touched_keys(contract, 'displaced')})")
+        parameters["displaced"] = job.plan.displaced
+    return " UNION ALL ".join(parts), parameters
+
+
+def within_reach(job: OpenJob, group: EntityWindows, alias: str) -> tuple[str, str]:
+    """A join and a condition for rows `w` of the warehouse that lie within reach of their entity's moving rows."""
+    moving, _ = moving_rows(job, [group.entity])
+    seconds = -(-group.reach // 10**6)
+    if job.contract.columns[job.contract.event_time].type == "date":
+        # Two local midnights are not always as far apart as two midnights of UTC.
+        seconds += 2 * 86_400
+    moment = f"CAST(w.`{job.contract.event_time}` AS TIMESTAMP)"
+    return (
+        f"LEFT JOIN (SELECT m.`{group.entity}` AS entity, MIN(m.t) AS first, MAX(m.t) AS last "
+        f"FROM ({moving}) AS m GROUP BY m.`{group.entity}`) AS {alias} ON {alias}.entity = w.`{group.entity}`",
+        f"({moment} > TIMESTAMP_SUB({alias}.first, INTERVAL {seconds} SECOND) "
+        f"AND {moment} < TIMESTAMP_ADD({alias}.last, INTERVAL {seconds} SECOND))",
+    )
+
+
+def _touched_keys(contract: Contract, loads: str = "touching") -> str:
     return (
         f"SELECT t.`{contract.key}` FROM {_lake(contract)} AS t "
         f"WHERE t._load_id IN (SELECT l FROM UNNEST(@{loads}) AS l)"
     )
 
 
-def _standing(job: OpenJob) -> tuple[str, Parameters]:
-    contract = job.contract
-    return (
-        f"SELECT {_columns(contract, Source.STANDING, 'w')} FROM {warehouse_table(contract).sql_name} AS w "
-        f"WHERE w.`{contract.key}` IN ({_touched_keys(contract, 'touching')})",
-        {"touching": [*job.plan.new, *job.plan.displaced]},
-    )
-
-
-def _recalled(job: OpenJob) -> tuple[str, Parameters]:
+def _recalled(job: OpenJob) -> tuple[str, Parameters] | None:
     contract = job.contract
     return (
         f"SELECT {_columns(contract, Source.RECALLED, 'r')} FROM {_lake(contract)} AS r "

@@ -13,6 +13,7 @@ from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
 from etl_beam.sink import result_of
 from etl_beam.sources import sources
+from etl_beam.windows import windows_by_entity
 
 ROWS_A_SHARD = 400_000
 
@@ -40,7 +41,7 @@ def etl(context: StepContext) -> StepResult:
             return recorded
         job = Job.of(context, plan, shards(context, plan))
         with Pipeline(options=PipelineOptions(list(context.environment.etl.options))) as pipeline:
-            build_pipeline(pipeline, job, sources(plan))
+            build_pipeline(pipeline, job, sources(plan), windows_by_entity(contract))
         result: StepResult = context.storage.read_json(context.run.step_uri("etl"))
         return result
 

@@ -22,6 +22,8 @@ from etl_beam.rows import STATE, State, as_warehouse_rows
 from etl_beam.shuffle import GroupedShard, Shard, decode, encode, partition
 from etl_beam.sink import as_rejected_rows, finish, stage
 from etl_beam.sources import Source, plan_streams, read_rows
+from etl_beam.spread import by_entity, by_key
+from etl_beam.windows import add_features
 
 if TYPE_CHECKING:
     from etl_beam.job import Job, OpenJob
@@ -40,6 +42,7 @@ GroupedStream = tuple[tuple[str, int], Iterable[bytes]]
 Reported = TaggedOutput[str, Shard]
 
 _ONE_KEY = 0
+_WRITTEN = pa.array([State.NEW, State.REFRESHED], pa.int8())
 
 
 class _JobDoFn(beam.DoFn):
@@ -70,6 +73,17 @@ class _JobDoFn(beam.DoFn):
             part = encode(table)
             facts.bytes_shuffled += len(part)
             yield shard, part
+
+    def _forward(self, step: int, rows: pa.Table, facts: Facts) -> Iterator[Shard]:
+        """Sends settled rows on to the next entity; after the last, those that are to be written are staged."""
+        job = self._open
+        if step < len(job.windows):
+            yield from self._send(by_entity(job, job.windows[step], rows), facts)
+            return
+        changed = rows.filter(pc.is_in(rows[STATE], _WRITTEN))
+        if changed.num_rows:
+            facts.rows.append(stage(job, as_warehouse_rows(job, changed), "rows"))
+            _note_partitions(job, changed, facts)
 
 
 class PlanStreams(_JobDoFn):
@@ -107,8 +121,7 @@ class ReadRows(_JobDoFn):
                         facts.rejected += Counter(count_reasons(rejected))
                         for shard, part in self._send(_by_load(job, rejected), facts):
                             yield TaggedOutput(REJECTED, (shard, part))
-            by_key = partition(good, hash_column(good[job.contract.key]), job.shards)
-            yield from self._send(by_key, facts)
+            yield from self._send(by_key(job, good), facts)
         yield self._report(facts)
 
 
@@ -121,8 +134,23 @@ class SettleKeys(_JobDoFn):
         facts = Facts(grown=settled.grown)
         if len(settled.removed):
             facts.removed.append(stage(job, pa.table({"key": settled.removed}), "removed"))
-        _note_partitions(job, _of_state(settled.rows, State.GONE), facts)
-        _write(job, settled.rows, facts)
+        _note_partitions(job, settled.rows.filter(pc.equal(settled.rows[STATE], int(State.GONE))), facts)
+        yield from self._forward(0, settled.rows, facts)
+        yield self._report(facts)
+
+
+class AddWindows(_JobDoFn):
+    """All rows of a shard's entities -> the same with the entity's features."""
+
+    def __init__(self, job: Job, step: int) -> None:
+        super().__init__(job)
+        self._step = step
+
+    def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
+        job = self._open
+        facts = Facts()
+        rows = add_features(job.contract, job.windows[self._step], decode(element[1]))
+        yield from self._forward(self._step + 1, rows, facts)
         yield self._report(facts)
 
 
@@ -140,17 +168,6 @@ class MakeCommit(_JobDoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         finish(self._open, Facts.total(element[1]))
-
-
-def _write(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
-    new = _of_state(rows, State.NEW)
-    if new.num_rows:
-        facts.rows.append(stage(job, as_warehouse_rows(job, new), "rows"))
-        _note_partitions(job, new, facts)
-
-
-def _of_state(rows: pa.Table, state: State) -> pa.Table:
-    return rows.filter(pc.equal(rows[STATE], int(state)))
 
 
 def _note_partitions(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
