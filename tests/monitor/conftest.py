@@ -5,7 +5,19 @@ from typing import Any
 import pytest
 
 from caudal.environment import Environment
+from caudal.tracking import Tracking
 from tests.world import World
+
+
+@pytest.fixture
+def mlflow() -> None:
+    """Asked for by a test that is about MLflow; a new database costs two seconds, so others go without."""
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "mlflow" not in request.fixturenames:
+        monkeypatch.setattr(Tracking, "record", lambda self, *arguments, **named: "not recorded")
 
 
 @pytest.fixture

@@ -1,0 +1,201 @@
+"""The inputs step: what comes in beside what the champion was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caudal.environment import Environment
+from monitor.step import inputs
+from tests.world import World, day, payments
+
+FEBRUARY, MARCH, APRIL = day("2026-02-01"), day("2026-03-01"), day("2026-04-01")
+
+
+@pytest.fixture
+def trained(world: World) -> World:
+    world.promote(world.arrive(payments(2000, "2026-01-01"), FEBRUARY), FEBRUARY)
+    return world
+
+
+def arrive(world: World, count: int = 800, **changes: Any) -> None:
+    world.arrive(payments(count, "2026-02-01", first_key=10_000, seed=7, **changes), MARCH)
+
+
+def kinds(result: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return [(alarm["kind"], alarm["feature"]) for alarm in result["alarms"]]
+
+
+def measured(world: World, measure: str) -> dict[str | None, float]:
+    rows = world.rows("SELECT feature, value FROM monitoring.measurements WHERE measure = @m", m=measure)
+    return {row["feature"]: row["value"] for row in rows}
+
+
+def test_rows_like_those_of_training_raise_no_alarm(trained: World) -> None:
+    arrive(trained)
+    result = inputs(trained.context(MARCH))
+    assert result["alarms"] == []
+    assert result["measures"]["rows_arrived"] == 800
+    assert max(measured(trained, "psi").values()) < 0.05
+
+
+def test_drift_is_named_by_feature(trained: World) -> None:
+    arrive(trained, amount=np.full(800, 260.0), channel=np.array(["desk", "app"] * 400))
+    result = inputs(trained.context(MARCH))
+    assert kinds(result) == [("drift", "amount"), ("drift", "channel")]
+    alarm = result["alarms"][0]
+    assert set(alarm) == {"as_of", "kind", "feature", "value", "threshold"}
+    assert alarm["value"] > alarm["threshold"] == 0.25
+
+
+def test_fewer_rows_than_the_minimum_are_measured_and_not_judged(trained: World) -> None:
+    arrive(trained, 99, amount=np.full(99, 260.0))
+    result = inputs(trained.context(MARCH))
+    assert result["alarms"] == []
+    assert measured(trained, "psi")["amount"] > 1
+
+
+def test_few_rows_raise_no_alarm_by_their_noise(trained: World) -> None:
+    for month in range(30):
+        rows = payments(100, "2026-02-01", first_key=10_000 + 1000 * month, seed=100 + month)
+        trained.arrive(rows, day(f"2026-04-{month + 1:02d}"))
+        assert inputs(trained.context(day(f"2026-04-{month + 1:02d}")))["alarms"] == []
+
+
+def test_missing_values_are_an_alarm_of_their_own(trained: World) -> None:
+    rates: list[float | None] = [None if i % 5 == 0 else 0.0 for i in range(800)]
+    normal = payments(800, "2026-02-01", seed=7)["rate"]
+    arrive(trained, rate=[None if gone is None else value for gone, value in zip(rates, normal, strict=True)])
+    result = inputs(trained.context(MARCH))
+    assert kinds(result) == [("missing", "rate")]
+    assert result["alarms"][0]["value"] == pytest.approx(0.2)
+    assert result["alarms"][0]["threshold"] == pytest.approx(0.05)
+
+
+def test_values_that_training_never_saw_are_an_alarm(trained: World) -> None:
+    normal = payments(800, "2026-02-01", seed=7)["amount"]
+    arrive(trained, amount=[value + 5000 if i % 10 == 0 else value for i, value in enumerate(normal)])
+    assert ("unseen", "amount") in kinds(inputs(trained.context(MARCH)))
+    assert measured(trained, "unseen_share")["amount"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_a_champion_volume_and_freshness_are_still_watched(world: World) -> None:
+    arrive(world)
+    result = inputs(world.context(MARCH))
+    assert result["model_version"] is None
+    assert result["measures"]["rows_arrived"] == 800
+    assert result["measures"]["newest_event_age_days"] == pytest.approx(0.035, abs=1e-3)
+
+
+def test_an_empty_run_is_measured(trained: World) -> None:
+    result = inputs(trained.context(MARCH))
+    assert result["alarms"] == []
+    assert result["measures"]["rows_arrived"] == 0
+
+
+def test_the_run_before_is_not_looked_at_again_unless_the_window_says_so(
+    small_contract: Any, local_environment: Environment, trained: World
+) -> None:
+    arrive(trained, amount=np.full(800, 260.0))
+    inputs(trained.context(MARCH))
+    trained.arrive(payments(800, "2026-03-01", first_key=50_000, seed=9), day("2026-03-08"))
+    assert inputs(trained.context(day("2026-03-08")))["alarms"] == []
+    trained.contract = small_contract({"monitor.drift.minimum_rows": 100, "monitor.drift.window": "14d"})
+    assert kinds(inputs(trained.context(day("2026-03-08"), "wide"))) == [("drift", "amount")]
+
+
+def test_stale_data_is_an_alarm(small_contract: Any, local_environment: Environment) -> None:
+    world = World(small_contract({"monitor.fresh_within": "2d"}), local_environment)
+    arrive(world)
+    assert inputs(world.context(day("2026-03-02")))["alarms"] == []
+    (alarm,) = inputs(world.context(day("2026-03-04")))["alarms"]
+    assert (alarm["kind"], alarm["threshold"]) == ("freshness", 2)
+    assert alarm["value"] == pytest.approx(3.035, abs=1e-3)
+
+
+def test_the_volume_is_held_against_the_median_of_the_runs_before(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.volume": {"at_least": 0.5, "at_most": 3}}), local_environment)
+    alarms = []
+    for number, count in enumerate([100, 110, 90, 100, 10, 105, 900]):
+        as_of = day(f"2026-03-{number + 1:02d}")
+        world.arrive(payments(count, "2026-02-01", first_key=10_000 * number), as_of)
+        alarms.append([(a["kind"], a["value"], a["threshold"]) for a in inputs(world.context(as_of))["alarms"]])
+    assert alarms == [[], [], [], [], [("volume", 10, 50)], [], [("volume", 900, 300)]]
+
+
+def test_refused_rows_are_an_alarm_with_their_reasons(trained: World) -> None:
+    arrive(trained)
+    etl = {"rows": {"read": 990, "rejected": 19}, "rejected": {"out_of_range:amount": 19}}
+    context = trained.context(MARCH, etl=etl, ingest={"quarantined": 10})
+    (alarm,) = inputs(context)["alarms"]
+    assert (alarm["kind"], alarm["feature"], alarm["value"]) == ("rejected", None, 0.029)
+    (line,) = alarm_file(trained)
+    assert line["evidence"]["reasons"] == {"out_of_range:amount": 19}
+    assert line["evidence"]["quarantined"] == 10
+
+
+def test_a_repeated_step_measures_and_alarms_once(trained: World) -> None:
+    arrive(trained, amount=np.full(800, 260.0))
+    first = inputs(trained.context(MARCH))
+    rows = trained.rows("SELECT COUNT(*) AS n FROM monitoring.measurements")
+    assert inputs(trained.context(MARCH)) == first
+    assert trained.rows("SELECT COUNT(*) AS n FROM monitoring.measurements") == rows
+    assert len(alarm_file(trained)) == len(first["alarms"]) == 1
+
+
+def test_a_promotion_of_this_very_as_of_does_not_change_the_yardstick(trained: World) -> None:
+    arrive(trained, amount=np.full(800, 260.0))
+    before = inputs(trained.context(MARCH))
+    rows = trained.arrive(payments(500, "2026-02-01", first_key=90_000, amount=np.full(500, 260.0)), APRIL)
+    trained.promote(rows, MARCH)
+    assert inputs(trained.context(MARCH)) == before
+
+
+def test_no_value_of_a_row_leaves_the_warehouse(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrive(trained)
+    returned = []
+    query = type(trained.warehouse).query
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        answer = query(self, *arguments)
+        returned.append(answer.num_rows)
+        return answer
+
+    monkeypatch.setattr(type(trained.warehouse), "query", watched)
+    inputs(trained.context(MARCH))
+    assert set(returned) == {1}
+
+
+def test_the_measurements_say_which_of_them_are_alarms(trained: World) -> None:
+    arrive(trained, amount=np.full(800, 260.0))
+    inputs(trained.context(MARCH))
+    rows = trained.rows("SELECT * FROM monitoring.measurements WHERE alarm")
+    assert [(r["contract"], r["step"], r["measure"], r["feature"]) for r in rows] == [
+        ("payments", "inputs", "psi", "amount")
+    ]
+    assert rows[0]["as_of"] == MARCH
+
+
+def test_the_figures_reach_mlflow_once(mlflow: None, trained: World) -> None:
+    from caudal.tracking import Tracking
+
+    arrive(trained)
+    inputs(trained.context(MARCH))
+    inputs(trained.context(MARCH))
+    client = Tracking.of(trained.environment).client
+    experiment = client.get_experiment_by_name("payments/monitor")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.metrics["rows_arrived"] == 800
+    assert run.data.metrics["psi.amount"] == pytest.approx(measured(trained, "psi")["amount"])
+    assert run.data.tags["step"] == "inputs"
+
+
+def alarm_file(world: World) -> list[dict[str, Any]]:
+    (path,) = [d.path for d in world.environment.alarms if d.type == "file"]
+    return [json.loads(line) for line in Path(path or "").read_text().splitlines()]
