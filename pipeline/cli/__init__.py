@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schema": ("schema", "command", "Print the tables of a contract with their BigQuery schemas."),
     "runs": ("runs", "command", "List runs, or show what became of one."),
     "models": ("models", "command", "List, show, compare, promote and roll back models."),
+    "serve": ("serve", "command", "Serve the live model on this machine: a page, an API, metrics."),
     "simulate": ("simulate", "command", "Write a simulated data set as files that land."),
     "ingest": ("steps", "ingest", "Step: load landed files into the lake, each once."),
     "etl": ("steps", "etl", "Step: check, deduplicate, derive features."),

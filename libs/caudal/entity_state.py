@@ -1,0 +1,130 @@
+"""The published state of entities: for each, the window features of its latest row.
+
+A server that has only an entity's key reads them from here. A publication is one committed folder with a Parquet
+file an entity (columns `key`, `as_of` and the features), named by what it was made from; a log says which is
+newest. Publishing is repeatable: the same commit publishes the same folder and is entered once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from caudal.errors import AlreadyExists
+from caudal.event_time import event_times
+from caudal.folders import FolderWriter, open_folder
+from caudal.identity import format_instant, parse_instant
+from caudal.ledger import Log
+from caudal.sql import quoted
+from caudal.storage import Storage, join
+from caudal.tables import warehouse_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from caudal.contract import Contract
+    from caudal.environment import Environment
+    from caudal.warehouse import Warehouse
+
+
+def entities(contract: Contract) -> dict[str, list[str]]:
+    """The window features of each entity that the contract has windows for."""
+    found: dict[str, list[str]] = {}
+    for window in contract.features.windows:
+        found.setdefault(window.entity, []).extend(window.feature_names())
+    return found
+
+
+def longest_reach(contract: Contract) -> timedelta:
+    """How far back a window reaches: an entity without a row since then is as good as unknown."""
+    return max(max(w.lengths) + (w.delay or timedelta()) for w in contract.features.windows)
+
+
+def latest_rows_query(contract: Contract, entity: str, features: list[str]) -> str:
+    """SQL for each entity's features in its latest row since `@since`, in the order of keys.
+
+    Of rows with equal time the greatest key decides.
+    """
+    chosen = ", ".join(quoted(name) for name in features)
+    key, event, tie = quoted(entity), quoted(contract.event_time), quoted(contract.key)
+    return (
+        f"SELECT {key} AS `key`, {event} AS `as_of`, {chosen} FROM {warehouse_table(contract).sql_name} "
+        f"WHERE {key} IS NOT NULL AND `_event_date` >= @since "
+        f"QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {event} DESC, {tie} DESC) = 1 "
+        f"ORDER BY {key}"
+    )
+
+
+class Publications:
+    """The publications of one contract, oldest first."""
+
+    def __init__(self, storage: Storage, environment: Environment, contract: Contract) -> None:
+        self._storage = storage
+        self._contract = contract
+        self._folder = join(environment.places.artifacts, "entity_state", contract.name)
+        self._log = Log(storage, environment.ledger(contract.name, "entity_state"))
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def publish(self, warehouse: Warehouse, commit: str, as_of: datetime) -> str | None:
+        """Publishes the state after a commit of ETL, once.
+
+        Args:
+            commit: the identity of the commit.
+            as_of: of the run.
+
+        Returns:
+            the URI of the folder, or None when the contract has no windows.
+        """
+        wanted = entities(self._contract)
+        if not wanted:
+            return None
+        uri = join(self._folder, commit)
+        if any(entry["uri"] == uri for entry in self._log.entries()):
+            return uri
+        writer = FolderWriter(self._storage, uri)
+        since = (as_of - longest_reach(self._contract)).date() - timedelta(days=1)
+        for entity, features in wanted.items():
+            query = latest_rows_query(self._contract, entity, features)
+            for part in warehouse.export(query, writer.reserve(entity), {"since": since}):
+                writer.added(f"{entity}/{part.rsplit('/', 1)[-1]}")
+        writer.commit({"contract": self._contract.name, "commit": commit, "as_of": format_instant(as_of)})
+        while True:
+            entered = self._log.entries()
+            if any(entry["uri"] == uri for entry in entered):
+                return uri
+            try:
+                self._log.append({"uri": uri, "as_of": format_instant(as_of)}, after=len(entered))
+            except AlreadyExists:
+                continue
+
+    def newest(self) -> Publication | None:
+        """The newest publication."""
+        head = self._log.head()
+        return None if head is None else Publication(self._storage, self._contract, head)
+
+
+class Publication:
+    """One publication.
+
+    Attributes:
+        as_of: of the run that published it.
+    """
+
+    def __init__(self, storage: Storage, contract: Contract, entry: dict[str, Any]) -> None:
+        self.uri: str = entry["uri"]
+        self.as_of = parse_instant(entry["as_of"])
+        self._contract = contract
+        self._folder = open_folder(storage, self.uri)
+
+    def table(self, entity: str) -> pa.Table:
+        """The rows of one kind of entity: `key`, in order, `as_of` in UTC, and its features."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        parts = [name for name in sorted(self._folder.entries) if name.startswith(f"{entity}/")]
+        rows = pa.concat_tables([pq.read_table(BytesIO(self._folder.read(name))) for name in parts])
+        moments = event_times(self._contract, rows.column("as_of"))
+        return rows.set_column(rows.schema.get_field_index("as_of"), "as_of", moments)

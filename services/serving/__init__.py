@@ -1,0 +1,1 @@
+"""Serving: FastAPI and ONNX Runtime over a model package, for one contract."""

@@ -1,0 +1,148 @@
+"""Aggregates of entities for requests that carry only the entity's key.
+
+A server reads the snapshot that ETL published last (`caudal.entity_state`). A live feature store would be another
+`EntityStates`: nothing else here would change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
+
+from caudal.entity_state import entities
+from serving.instances import ENTITIES, Flag, Instance, InvalidRequest
+
+if TYPE_CHECKING:
+    from caudal.contract import Contract
+    from caudal.entity_state import Publication
+
+
+class StateAge(TypedDict):
+    """The event that a looked-up state is of, and how old it was at the instance's own event.
+
+    Both are null when nothing is known of the entity.
+    """
+
+    as_of: str | None
+    age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of one entity.
+
+    Attributes:
+        features: its aggregates by name.
+        as_of: the event after which they are true.
+    """
+
+    features: Mapping[str, float | None]
+    as_of: datetime
+
+
+class EntityStates(Protocol):
+    """Where states come from."""
+
+    def lookup(self, entity: str, key: int | str) -> State | None:
+        """The state of an entity, or None when nothing is known of it."""
+
+
+class NoStates:
+    """For contracts without windows, and until a snapshot is published."""
+
+    def lookup(self, entity: str, key: int | str) -> State | None:
+        return None
+
+
+class Windows:
+    """Completes instances whose aggregates the request left out."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._names: dict[str, list[str]] = {}
+        for window in contract.features.windows:
+            self._names.setdefault(window.entity, []).extend(window.feature_names())
+        self._within = contract.serving.state_within
+
+    def complete(self, instance: Instance, states: EntityStates) -> dict[str, StateAge]:
+        """Fills in what the states know; what the request says itself is kept.
+
+        Returns:
+            how old the state of every entity is that was looked up.
+
+        Raises:
+            InvalidRequest: the contract refuses missing values, and the request has neither aggregates nor a key.
+        """
+        told: dict[str, StateAge] = {}
+        row = instance.row
+        for entity, names in self._names.items():
+            absent = [name for name in names if row[name] is None]
+            if not absent:
+                continue
+            key = instance.entities.get(entity)
+            if key is None:
+                self._without_key(instance, entity, names, absent)
+                continue
+            state = states.lookup(entity, key)
+            if state is None:
+                instance.flags.append(Flag(entity, "no_state"))
+                told[entity] = {"as_of": None, "age_seconds": None}
+                continue
+            for name in absent:
+                row[name] = state.features.get(name)
+            age = instance.event_time - state.as_of
+            if self._within is not None and age > self._within:
+                instance.flags.append(Flag(entity, "stale_state"))
+            told[entity] = {"as_of": state.as_of.isoformat(), "age_seconds": age.total_seconds()}
+        return told
+
+    def _without_key(self, instance: Instance, entity: str, names: list[str], absent: list[str]) -> None:
+        if self._contract.serving.missing == "flag":
+            instance.flags.append(Flag(entity, "missing"))
+        elif len(absent) == len(names):
+            # Some aggregates may be null in a row that says the others: an average over nothing.
+            said = f"give {ENTITIES}.{entity}, or the aggregates over its rows ({', '.join(names)})"
+            raise InvalidRequest([{"loc": ["body", ENTITIES, entity], "msg": said, "type": "missing"}])
+
+
+class SnapshotStates:
+    """A publication in memory: sorted keys and their features as arrays, so a million entities take some 60 MB."""
+
+    def __init__(self, contract: Contract, publication: Publication) -> None:
+        self.as_of = publication.as_of
+        self._columns: dict[str, _Columns] = {}
+        for entity, names in entities(contract).items():
+            table = publication.table(entity)
+            self._columns[entity] = _Columns(
+                table.column("key").to_numpy(),
+                table.column("as_of").cast(pa.int64()).to_numpy(),
+                {name: table.column(name).cast(pa.float64()).to_numpy() for name in names},
+            )
+
+    def lookup(self, entity: str, key: int | str) -> State | None:
+        columns = self._columns[entity]
+        at = int(np.searchsorted(columns.keys, key))
+        if at == len(columns.keys) or columns.keys[at] != key:
+            return None
+        features = {name: _present(values[at]) for name, values in columns.features.items()}
+        return State(features, datetime.fromtimestamp(columns.as_of[at] / 1e6, UTC))
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """One kind of entity: keys in order, microseconds since 1970, and each feature; NaN is missing."""
+
+    keys: NDArray[Any]
+    as_of: NDArray[np.int64]
+    features: Mapping[str, NDArray[np.float64]]
+
+
+def _present(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
