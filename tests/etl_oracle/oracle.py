@@ -59,7 +59,7 @@ def expected(
     _register_loads(con, loads)
     source = ", ".join(f'"{name}"' for name in SOURCE)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE o_checked AS SELECT *, {_reasons(contract)} AS _reasons "
+        f"CREATE OR REPLACE TEMP TABLE o_checked AS SELECT *, {reasons_sql(contract)} AS _reasons "
         f"FROM (SELECT *, coalesce(json_keys(_unparsed), []) AS _keys FROM {lake})"
     )
     rejected = con.sql(
@@ -68,10 +68,11 @@ def expected(
     ).to_arrow_table()
     _stand_for_keys(con, contract)
     columns = ", ".join(f'w."{name}"' for name in contract.columns)
-    features = "".join(f', {sql} AS "{name}"' for name, sql in _features(contract))
+    features = "".join(f', {sql} AS "{name}"' for name, sql in features_sql(contract))
     warehouse = con.sql(
         f"SELECT {columns}{features}, CAST(_local AS DATE) AS _event_date, {source} "
-        f"FROM (SELECT *, {_local(contract)} AS _local, epoch_us({_instant(contract)}) AS _us FROM o_kept) AS w "
+        f"FROM (SELECT *, {local_sql(contract)} AS _local, epoch_us({instant_sql(contract)}) AS _us "
+        "FROM o_kept) AS w "
         f'ORDER BY "{contract.key}"'
     ).to_arrow_table()
     good = con.sql("SELECT count(*) FROM o_checked WHERE len(_reasons) = 0").fetchall()[0][0]
@@ -100,19 +101,14 @@ def _register_loads(con: duckdb.DuckDBPyConnection, loads: Iterable[Mapping[str,
     )
 
 
-def _reasons(contract: Contract) -> str:
+def reasons_sql(contract: Contract) -> str:
+    """The list of a row's reasons, over rows with `_keys`, the names in `_unparsed`."""
     found = []
     for name, column in contract.columns.items():
-        here, unread = f'"{name}"', f"list_contains(_keys, '{name}')"
+        unread = f"list_contains(_keys, '{name}')"
         found.append((unread, f"'type:{name}'"))
-        if column.required:
-            found.append((f"{here} IS NULL AND NOT {unread}", f"'missing:{name}'"))
-        outside = _outside(contract, name, column)
-        if outside:
-            found.append((outside, f"'range:{name}'"))
-        if column.values is not None:
-            allowed = ", ".join("'" + value.replace("'", "''") + "'" for value in column.values)
-            found.append((f"{here} NOT IN ({allowed})", f"'value:{name}'"))
+        for code, refused in _refusals(contract, name, column):
+            found.append((f"{refused} AND NOT {unread}" if code == "missing" else refused, f"'{code}:{name}'"))
     cases = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in found)
     known = ", ".join(f"'{name}'" for name in contract.columns)
     unknown = (
@@ -120,6 +116,28 @@ def _reasons(contract: Contract) -> str:
         "lambda k: 'unknown:' || k)"
     )
     return f"list_concat(list_filter([{cases}], lambda r: r IS NOT NULL), {unknown})"
+
+
+def refusals_sql(contract: Contract) -> str:
+    """Whether a row without `_unparsed` is refused; true or not true."""
+    return " OR ".join(
+        f"coalesce({refused}, false)"
+        for name, column in contract.columns.items()
+        for _, refused in _refusals(contract, name, column)
+    )
+
+
+def _refusals(contract: Contract, name: str, column: Column) -> list[tuple[str, str]]:
+    """Codes and conditions of what a column's values can be refused for."""
+    here = f'"{name}"'
+    found = [("missing", f"{here} IS NULL")] if column.required else []
+    outside = _outside(contract, name, column)
+    if outside:
+        found.append(("range", outside))
+    if column.values is not None:
+        allowed = ", ".join("'" + value.replace("'", "''") + "'" for value in column.values)
+        found.append(("value", f"{here} NOT IN ({allowed})"))
+    return found
 
 
 def _outside(contract: Contract, name: str, column: Column) -> str:
@@ -158,7 +176,8 @@ def _stand_for_keys(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     con.unregister("o_hashes")
 
 
-def _features(contract: Contract) -> list[tuple[str, str]]:
+def features_sql(contract: Contract) -> list[tuple[str, str]]:
+    """Every derived feature and its SQL, over rows with `_local` and `_us` (see `local_sql`, `instant_sql`)."""
     found = []
     for name in contract.features.calendar:
         if name == "weekend":
@@ -205,13 +224,15 @@ def _hit(contract: Contract, column: str) -> str:
     return f"CAST(\"{column}\" = '{contract.label.positive}' AS BIGINT)"
 
 
-def _instant(contract: Contract) -> str:
+def instant_sql(contract: Contract) -> str:
+    """The event's instant."""
     if contract.columns[contract.event_time].type == "date":
         return f"timezone('{contract.time_zone}', CAST(\"{contract.event_time}\" AS TIMESTAMP))"
     return f'"{contract.event_time}"'
 
 
-def _local(contract: Contract) -> str:
+def local_sql(contract: Contract) -> str:
+    """What a clock in the contract's time zone showed at the event."""
     if contract.columns[contract.event_time].type == "date":
         return f'CAST("{contract.event_time}" AS TIMESTAMP)'
     return f"timezone('{contract.time_zone}', \"{contract.event_time}\")"
