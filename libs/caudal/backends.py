@@ -46,4 +46,5 @@ def open_warehouse(environment: Environment) -> Warehouse:
         return DuckDBWarehouse(Path(place), open_storage(environment))
     from caudal.warehouse.bigquery import BigQueryWarehouse
 
-    return BigQueryWarehouse(place)
+    location = environment.cloud.region if environment.cloud else None
+    return BigQueryWarehouse(place, open_storage(environment), location)

@@ -81,6 +81,10 @@ class WarehouseBusy(CaudalError):
     """Another process holds the local warehouse, and did not let go in time."""
 
 
+class WarehouseFailed(CaudalError):
+    """The warehouse refused or could not finish a job; nothing of it was kept."""
+
+
 class UnsupportedSql(CaudalError):
     """A query is outside the subset of SQL that both warehouses run alike."""
 

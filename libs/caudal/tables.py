@@ -181,11 +181,16 @@ def contract_tables(contract: Contract) -> tuple[Table, ...]:
     )
 
 
-def _bigquery_field(field: pa.Field) -> dict[str, Any]:
+def bigquery_type(field: pa.Field) -> tuple[str, str]:
+    """A column's type and mode as BigQuery's API spells them."""
     if pa.types.is_list(field.type):
-        return {"name": field.name, "type": _BIGQUERY[field.type.value_type], "mode": "REPEATED"}
-    mode = "NULLABLE" if field.nullable else "REQUIRED"
-    return {"name": field.name, "type": _BIGQUERY[field.type], "mode": mode}
+        return _BIGQUERY[field.type.value_type], "REPEATED"
+    return _BIGQUERY[field.type], "NULLABLE" if field.nullable else "REQUIRED"
+
+
+def _bigquery_field(field: pa.Field) -> dict[str, Any]:
+    data_type, mode = bigquery_type(field)
+    return {"name": field.name, "type": data_type, "mode": mode}
 
 
 _BIGQUERY = {

@@ -101,7 +101,7 @@ Stage = Callable[..., str]
 
 
 class WarehouseSuite:
-    """Needs the fixtures `warehouse` (its `TABLES` made and empty), `storage` and `folder`, an empty place in it."""
+    """Needs the fixtures `warehouse` (its `TABLES` made, empty), `storage` and `folder`, an empty place in it."""
 
     @pytest.fixture
     def stage(self, storage: Storage, folder: str) -> Stage:

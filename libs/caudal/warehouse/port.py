@@ -89,7 +89,11 @@ class Warehouse(ABC):
 
     @abstractmethod
     def load(self, table: Table, parquet: Sequence[str], load_id: str) -> LoadOutcome:
-        """Loads staged Parquet files into a table, once under the id."""
+        """Loads staged Parquet files into a table, once under the id.
+
+        The files have the table's own schema, required columns included: BigQuery lets no file append to a
+        required column that says it may be null.
+        """
 
     @abstractmethod
     def loaded(self, table: Table, load_id: str) -> LoadOutcome | None:
@@ -111,7 +115,10 @@ class Warehouse(ABC):
 
     @abstractmethod
     def export(self, query: str, prefix: str, parameters: Parameters | None = None) -> list[str]:
-        """Writes a query's result as Parquet files below a URI; their sorted names follow the query's order."""
+        """Writes a query's result as Parquet files below a URI, in place of whatever lies there.
+
+        The sorted names, which are returned, follow the query's order.
+        """
 
     @abstractmethod
     def commit(self, commit: Commit) -> bool:
