@@ -3,8 +3,8 @@
 A row without an entity has no windows over it and goes by its key, or one shard would get them all.
 
 An entity with more rows than a shard should hold is cut into slices of time. The windows of a slice's rows reach
-back into the slices before, so a row is copied into every later slice that can see it, with the few columns that it
-needs there.
+back into the slices before, so a row is copied into every later slice that can see it, with the few columns that
+it needs there.
 """
 
 from __future__ import annotations
