@@ -74,8 +74,11 @@ def test_each_row_was_scored_by_the_model_that_was_live_before_it_arrived(replay
     promotions = [json.loads(path.read_text()) for path in ledger]
     with duckdb.connect(str(replayed.folder / "caudal.duckdb"), read_only=True) as connection:
         scored = connection.sql(
-            "SELECT strftime(w._first_as_of AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS arrived, p.model_version, "
-            "count(*) FROM warehouse.bank_marketing w JOIN predictions.bank_marketing p ON p.key = w.contact_id GROUP BY ALL"
+            """
+            SELECT strftime(w._first_as_of AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ'), p.model_version, count(*)
+            FROM warehouse.bank_marketing w JOIN predictions.bank_marketing p ON p.key = w.contact_id
+            GROUP BY ALL
+            """
         ).fetchall()
     assert scored
     for arrived, version, _ in scored:
