@@ -182,20 +182,6 @@ def test_the_measurements_say_which_of_them_are_alarms(trained: World) -> None:
     assert rows[0]["as_of"] == MARCH
 
 
-def test_the_figures_reach_mlflow_once(mlflow: None, trained: World) -> None:
-    from caudal.tracking import Tracking
-
-    arrive(trained)
-    inputs(trained.context(MARCH))
-    inputs(trained.context(MARCH))
-    client = Tracking.of(trained.environment).client
-    experiment = client.get_experiment_by_name("payments/monitor")
-    (run,) = client.search_runs([experiment.experiment_id])
-    assert run.data.metrics["rows_arrived"] == 800
-    assert run.data.metrics["psi.amount"] == pytest.approx(measured(trained, "psi")["amount"])
-    assert run.data.tags["step"] == "inputs"
-
-
 def alarm_file(world: World) -> list[dict[str, Any]]:
     (path,) = [d.path for d in world.environment.alarms if d.type == "file"]
     return [json.loads(line) for line in Path(path or "").read_text().splitlines()]

@@ -1,0 +1,262 @@
+"""The outcomes step: live quality with the labels now due, prediction drift, and the decision to train."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from caudal.environment import Environment
+from caudal.promotions import Promotion
+from caudal.tracking import Tracking
+from monitor.step import inputs, outcomes
+from monitor.trainings import Recipe
+from tests.world import World, day, payments
+
+FEBRUARY, MARCH = day("2026-02-01"), day("2026-03-01")
+DUE = timedelta(days=7)
+
+
+@pytest.fixture
+def trained(world: World) -> World:
+    """A champion since February, by the recipe that is current, with an AUC of .8 in its validation."""
+    rows = world.arrive(payments(2000, "2026-01-01"), FEBRUARY)
+    recipe = Recipe.current(world.context(FEBRUARY))
+    labels = np.array([label == "yes" for label in rows.column("disputed").to_pylist()])
+    world.champion = world.promote(  # type: ignore[attr-defined]
+        rows, FEBRUARY, metrics={"auc": 0.8}, unit=recipe.trainer, scores=_scores(labels, 0.3, seed=1)
+    )
+    return world
+
+
+def live(world: World, count: int, *, quality: float, as_of: datetime = MARCH, start: str = "2026-02-01",
+         first_key: int = 10_000, seed: int = 3, promotion: Promotion | None = None, days: int = 28,
+         ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Rows that arrived while the champion was live, with predictions of a chosen quality (0 is none)."""
+    columns = payments(count, start, first_key=first_key, seed=seed, days=days)
+    labels = np.array([label == "yes" for label in columns["disputed"]])
+    scores = _scores(labels, quality, seed)
+    world.arrive(columns, as_of)
+    world.predicted(
+        promotion or world.champion,  # type: ignore[attr-defined]
+        columns["payment"],
+        columns["paid_at"],
+        scores,
+        as_of,
+    )
+    return labels, scores
+
+
+def _scores(labels: np.ndarray, quality: float, seed: int) -> np.ndarray:
+    return quality * labels + (1 - quality) * np.random.default_rng(seed).random(len(labels))
+
+
+def measured(world: World) -> dict[str, Any]:
+    rows = world.rows(
+        "SELECT measure, value, threshold, `rows` FROM monitoring.measurements WHERE step = 'outcomes'"
+    )
+    return {row["measure"]: row for row in rows}
+
+
+def test_live_figures_are_those_of_the_due_labels(trained: World) -> None:
+    labels, scores = live(trained, 800, quality=0.3)
+    result = outcomes(trained.context(MARCH))
+    # 28 days of payments by 1 March; those of the last seven days are not due.
+    due = 601
+    found = measured(trained)
+    labels, scores = labels[:due], scores[:due]
+    assert found["live_auc"]["rows"] == due
+    assert found["live_auc"]["value"] == pytest.approx(sklearn.roc_auc_score(labels, scores))
+    assert found["live_average_precision"]["value"] == pytest.approx(
+        sklearn.average_precision_score(labels, scores)
+    )
+    assert found["live_log_loss"]["value"] == pytest.approx(
+        sklearn.log_loss(labels, scores.clip(1e-15, 1 - 1e-15))
+    )
+    for name in ("accuracy", "precision", "recall", "f1"):
+        expected = getattr(sklearn, name if name == "f1" else f"{name}_score", sklearn.f1_score)(
+            labels, scores >= 0.5
+        )
+        assert found[f"live_{name}"]["value"] == pytest.approx(expected)
+    assert result["measures"]["labels_newly_due"] == due
+
+
+def test_quality_near_the_validation_figure_is_no_alarm(trained: World) -> None:
+    labels, scores = live(trained, 800, quality=0.3)
+    assert sklearn.roc_auc_score(labels, scores) > 0.78
+    assert [a for a in outcomes(trained.context(MARCH))["alarms"] if a["kind"] == "quality"] == []
+
+
+def test_a_clear_loss_of_quality_is_an_alarm_and_trains(trained: World) -> None:
+    live(trained, 800, quality=0.0)
+    result = outcomes(trained.context(MARCH))
+    (alarm,) = [a for a in result["alarms"] if a["kind"] == "quality"]
+    assert alarm["threshold"] == pytest.approx(0.75)
+    assert alarm["value"] < 0.6
+    assert (result["retrain"], "quality" in result["reasons"]) == (True, True)
+
+
+def test_a_loss_that_chance_explains_is_no_alarm(trained: World) -> None:
+    # About 100 due rows: an AUC a little below the threshold is within the interval of .8.
+    for seed in range(40):
+        labels, scores = live(trained, 134, quality=0.21, seed=seed, first_key=20_000 + 1000 * seed)
+        value = sklearn.roc_auc_score(labels[:101], scores[:101])
+        if 0.70 < value < 0.75:
+            break
+        trained.champion = trained.promote(  # type: ignore[attr-defined]
+            trained.arrive(payments(300 + seed, "2026-01-01", first_key=500_000 + 1000 * seed), FEBRUARY),
+            FEBRUARY, metrics={"auc": 0.8},
+        )  # fmt: skip
+    else:
+        pytest.fail("no sample of the kind that this test is about")
+    result = outcomes(trained.context(MARCH))
+    assert measured(trained)["live_auc"]["value"] < measured(trained)["live_auc"]["threshold"]
+    assert [a for a in result["alarms"] if a["kind"] == "quality"] == []
+
+
+def test_too_few_due_labels_give_no_verdict(trained: World) -> None:
+    live(trained, 120, quality=0.0)
+    result = outcomes(trained.context(MARCH))
+    assert [a for a in result["alarms"] if a["kind"] == "quality"] == []
+    assert "live_auc" not in measured(trained)
+    assert result["measures"]["labels_newly_due"] == 91
+
+
+def test_when_few_labels_are_new_the_champions_latest_due_ones_are_judged(trained: World) -> None:
+    live(trained, 800, quality=0.3)
+    outcomes(trained.context(MARCH))
+    later = day("2026-03-03")
+    live(trained, 10, quality=0.0, as_of=later, start="2026-02-23", first_key=90_000, days=1)
+    result = outcomes(trained.context(later))
+    assert result["measures"]["labels_newly_due"] < 100
+    row = [
+        r
+        for r in trained.rows(
+            "SELECT as_of, value, `rows` FROM monitoring.measurements WHERE measure = 'live_auc'"
+        )
+        if r["as_of"] == later
+    ]
+    assert row[0]["rows"] == 100
+
+
+def test_what_was_scored_as_a_backfill_tells_nothing_about_quality(trained: World) -> None:
+    columns = payments(500, "2026-01-01", first_key=40_000)
+    trained.arrive(columns, FEBRUARY)
+    champion = trained.champion  # type: ignore[attr-defined]
+    trained.predicted(champion, columns["payment"], columns["paid_at"], np.zeros(500), MARCH)
+    assert outcomes(trained.context(MARCH))["measures"]["labels_newly_due"] == 0
+
+
+def test_scores_that_moved_are_prediction_drift_and_no_quality_alarm(trained: World) -> None:
+    columns = payments(800, "2026-02-01", first_key=10_000, seed=3)
+    trained.arrive({**columns, "disputed": [None] * 800}, MARCH)
+    champion = trained.champion  # type: ignore[attr-defined]
+    trained.predicted(champion, columns["payment"], columns["paid_at"], np.full(800, 0.99), MARCH)
+    result = outcomes(trained.context(MARCH))
+    assert [a["kind"] for a in result["alarms"]] == ["prediction_drift"]
+    assert result["reasons"] == ["drift"]
+
+
+def test_drift_found_by_inputs_trains(trained: World) -> None:
+    live(trained, 800, quality=0.3)
+    alarm = {"as_of": "2026-03-01T00:00:00Z", "kind": "drift", "feature": "amount", "value": 1, "threshold": 0.25}
+    assert outcomes(trained.context(MARCH, inputs={"alarms": [alarm]}))["reasons"] == ["drift"]
+    missing = {**alarm, "kind": "missing"}
+    assert outcomes(trained.context(MARCH, "other", inputs={"alarms": [missing]}))["retrain"] is False
+
+
+def test_the_first_model_waits_for_enough_due_labels(world: World) -> None:
+    world.arrive(payments(400, "2026-01-01", days=28), FEBRUARY)
+    early = outcomes(world.context(day("2026-01-16")))
+    assert (early["retrain"], early["withheld"]) == (False, "first_model: 115 of 200 due rows")
+    result = outcomes(world.context(FEBRUARY))
+    assert (result["retrain"], result["reasons"], result["due_rows"]) == (True, ["first_model"], 343)
+
+
+def test_after_an_attempt_the_cool_down_holds_whatever_became_of_it(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(
+        small_contract({"model.train_on.minimum": 200, "retrain.at_most_every": "28d"}), local_environment
+    )
+    world.arrive(payments(400, "2026-01-01"), FEBRUARY)
+    assert outcomes(world.context(FEBRUARY))["retrain"]
+    world.arrive(payments(400, "2026-02-01", first_key=1000), day("2026-02-20"))
+    # The training was refused or failed: there is still no champion.
+    held = outcomes(world.context(day("2026-02-20")))
+    assert held["withheld"] == "first_model: cool-down until 2026-03-01T00:00:00Z"
+    assert outcomes(world.context(MARCH))["retrain"]
+
+
+def test_a_repeated_step_decides_the_same_and_measures_once(trained: World) -> None:
+    live(trained, 800, quality=0.0)
+    first = outcomes(trained.context(MARCH))
+    rows = trained.rows("SELECT COUNT(*) AS n FROM monitoring.measurements")
+    trained.promote(trained.arrive(payments(300, "2026-02-01", first_key=70_000), MARCH), MARCH)
+    again = outcomes(trained.context(MARCH))
+    assert (again["retrain"], again["reasons"], again["alarms"]) == (True, first["reasons"], first["alarms"])
+    assert trained.rows("SELECT COUNT(*) AS n FROM monitoring.measurements") == rows
+    assert trained.storage.names(trained.environment.ledger("payments", "trainings")) == ["20260301T000000Z.json"]
+
+
+def test_a_change_of_the_trainers_code_trains_once_and_a_refusal_does_not_loop(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(trained, 800, quality=0.3)
+    assert outcomes(trained.context(day("2026-02-27")))["retrain"] is False
+    monkeypatch.setenv("CAUDAL_TRAINER_DIGEST", "a new trainer")
+    assert outcomes(trained.context(MARCH))["reasons"] == ["code"]
+    # It was refused: the champion is still the old one.
+    after = outcomes(trained.context(day("2026-03-02")))
+    assert (after["retrain"], after["withheld"]) == (False, "")
+
+
+def test_a_change_of_the_contracts_model_trains(trained: World, small_contract: Any) -> None:
+    live(trained, 800, quality=0.3)
+    trained.contract = small_contract(
+        {"model.parameters": {"max_depth": 3}, "model.train_on.minimum": 200, "retrain.new_rows": 10_000}
+    )
+    assert outcomes(trained.context(MARCH))["reasons"] == ["code"]
+
+
+def test_new_labels_are_counted_since_the_last_training(trained: World, small_contract: Any) -> None:
+    live(trained, 800, quality=0.3)
+    # Of January's the last 4 of 28 days were not due at the champion's training, nor was any of February's.
+    result = outcomes(trained.context(MARCH))
+    assert result["new_rows"] == 285 + 601
+    trained.contract = small_contract({"model.train_on.minimum": 200, "retrain.new_rows": 800})
+    assert outcomes(trained.context(MARCH, "eager"))["reasons"] == ["new_data"]
+    assert outcomes(trained.context(day("2026-03-08"), "later"))["new_rows"] == 199
+
+
+def test_a_label_that_comes_late_is_new(trained: World) -> None:
+    live(trained, 800, quality=0.3)
+    outcomes(trained.context(MARCH))
+    columns = payments(50, "2026-01-05", first_key=80_000, days=5)
+    trained.arrive(columns, day("2026-03-02"))
+    assert outcomes(trained.context(day("2026-03-02")))["new_rows"] >= 50
+
+
+def test_the_schedule_trains_at_the_latest(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract(
+        {"model.train_on.minimum": 200, "retrain.at_least_every": "60d", "retrain.new_rows": 10_000}
+    )
+    assert outcomes(trained.context(day("2026-04-01")))["retrain"] is False
+    assert outcomes(trained.context(day("2026-04-02")))["reasons"] == ["schedule"]
+
+
+def test_what_the_steps_found_and_decided_reaches_mlflow_once(mlflow: None, trained: World) -> None:
+    live(trained, 800, quality=0.0)
+    for _ in range(2):
+        found = inputs(trained.context(MARCH))
+        decided = outcomes(trained.context(MARCH, inputs=found))
+    client = Tracking.of(trained.environment).client
+    runs = client.search_runs([client.get_experiment_by_name("payments/monitor").experiment_id])
+    first, second = sorted(runs, key=lambda run: run.data.tags["step"])
+    assert first.data.metrics["rows_arrived"] == 800
+    assert "psi.amount" in first.data.metrics
+    assert second.data.tags["reasons"] == ", ".join(decided["reasons"])
+    assert second.data.metrics["live_auc"] == pytest.approx(measured(trained)["live_auc"]["value"])
