@@ -29,7 +29,7 @@ def deployed_name(contract: str) -> str:
     `{"config": URI, "commit": text, "units": {unit: {"image": reference, "template": URI}}}`. It is written last
     when a release is deployed and read first by every run, so a run keeps one version throughout.
     """
-    return f"deployed/{contract}.json"
+    return f"config/deployed/{contract}.json"
 
 
 @dataclass(frozen=True)

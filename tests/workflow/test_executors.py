@@ -137,7 +137,7 @@ class World:
             "trainer": {"image": "registry/trainer@sha256:1"},
         }
         deployed = {"config": "gs://bank-artifacts/config/1/payments", "commit": "abc", "units": units}
-        self.cloud.buckets.write_json("gs://bank-artifacts/deployed/payments.json", deployed)
+        self.cloud.buckets.write_json("gs://bank-artifacts/config/deployed/payments.json", deployed)
 
     def start(self, args: Any = None, execution: str = "11111111-aaaa") -> dict[str, Any]:
         variables = {
@@ -379,7 +379,7 @@ def test_an_as_of_that_is_no_instant_is_refused_before_anything_is_written(world
 
 def test_a_project_without_a_release_says_how_to_publish_one(world: Any) -> None:
     done = world()
-    done.cloud.buckets.delete("gs://bank-artifacts/deployed/payments.json")
+    done.cloud.buckets.delete("gs://bank-artifacts/config/deployed/payments.json")
     assert "caudal publish --env test" in done.start()["error"]["message"]
     assert not done.cloud.buckets.exists(LOCK)
 

@@ -110,4 +110,4 @@ def test_an_artifacts_place_may_lie_below_a_prefix() -> None:
     text = compile_workflow("payments", prefixed, TARGETS).text
     assert '${"team/runs/payments/" + id}' in text
     assert "team/ledger/payments/lock.json" in text
-    assert "name: team/deployed/payments.json" in text
+    assert "name: team/config/deployed/payments.json" in text
