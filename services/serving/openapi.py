@@ -1,4 +1,4 @@
-"""The API's description: FastAPI's own, with the request and the answer of the live model filled in."""
+"""The API's description: FastAPI's own of the plain routes, and that of predictions from the live model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from serving.models import ServedModel
 
+ONE, MANY = "/v1/predict", "/v1/predict/batch"
+MOST_REASONS = 100
+
 _TEMPLATE = "#/components/schemas/{model}"
 _REFUSALS = {
     "413": "The body is too large.",
@@ -27,20 +30,44 @@ def describe(app: FastAPI, model: ServedModel) -> dict[str, Any]:
     """OpenAPI 3.1 with the fields, limits and an example of the model's contract."""
     made = get_openapi(title=app.title, version=model.version, description=app.description, routes=app.routes)
     schemas = {**model.reader.schemas(), **_answers(model)}
-    # The route's own answers are bytes to FastAPI: these are what the bytes hold.
     made["components"] = {"schemas": schemas | {"Problems": _problems()}}
     example = model.reader.example
-    _complete(made["paths"]["/v1/predict"]["post"], "Instance", example, "Prediction")
-    _complete(made["paths"]["/v1/predict/batch"]["post"], "Batch", {"instances": [example]}, "Predictions")
+    made["paths"] = {
+        ONE: {"post": _operation("Scores one row.", "Instance", example, "Prediction")},
+        MANY: {
+            "post": _operation(
+                "Scores several rows, in their order; all of them or none.",
+                "Batch",
+                {"instances": [example]},
+                "Predictions",
+            )
+        },
+        **made["paths"],
+    }
     return made
 
 
-def _complete(operation: dict[str, Any], asked: str, example: dict[str, Any], answered: str) -> None:
-    operation["requestBody"] = {"required": True, "content": _content(asked) | {}}
-    operation["requestBody"]["content"]["application/json"]["example"] = example
-    operation["responses"] = {
-        "200": {"description": "The answer.", "content": _content(answered)},
-        **{status: {"description": said, "content": _content("Problems")} for status, said in _REFUSALS.items()},
+def _operation(summary: str, asked: str, example: dict[str, Any], answered: str) -> dict[str, Any]:
+    body = _content(asked)
+    body["application/json"]["example"] = example
+    reasons = {
+        "name": "reasons",
+        "in": "query",
+        "description": "How many of the features that moved the score most are told.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": MOST_REASONS, "default": 0},
+    }
+    return {
+        "summary": summary,
+        "operationId": f"predict_{asked.lower()}",
+        "parameters": [reasons],
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": {"description": "The answer.", "content": _content(answered)},
+            **{
+                status: {"description": said, "content": _content("Problems")}
+                for status, said in _REFUSALS.items()
+            },
+        },
     }
 
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from caudal.identity import format_instant
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -76,8 +74,8 @@ class PredictionLog:
             "id": made,
             # Text: a log's numbers are doubles, and an integer key may have more digits.
             "key": str(instance.key) if self._names_rows else None,
-            "event_time": format_instant(instance.event_time),
-            "at": format_instant(datetime.now(UTC)),
+            "event_time": instance.event_time.isoformat(),
+            "at": datetime.now(UTC).isoformat(),
             "score": score,
             "prediction": prediction,
             "model_version": version,
