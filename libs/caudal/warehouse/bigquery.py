@@ -165,7 +165,7 @@ class BigQueryWarehouse(Warehouse):
             return None
         assert isinstance(job, (bigquery.LoadJob, bigquery.QueryJob))
         with _typed_errors(job_id):
-            failure = job.exception()
+            failure = job.exception()  # type: ignore[no-untyped-call]
             if failure is not None and not job.error_result:
                 raise failure  # it is not the job that failed, but the question about it
         return job

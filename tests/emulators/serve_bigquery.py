@@ -1,0 +1,38 @@
+"""Serves the BigQuery emulator without a network.
+
+Runs in the emulators' own environment: python serve_bigquery.py REST_PORT GRPC_PORT FOLDER. The DuckDB extensions
+that it needs come as packages and are put into this process's home first; it would download them otherwise.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from duckdb_extensions import import_extension
+
+
+def main() -> None:
+    rest, grpc, folder = sys.argv[1:]
+    for extension in ("icu", "httpfs", "avro", "ducklake"):
+        import_extension(extension)
+    from local_bigquery import cli
+
+    cli.main(
+        [
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            rest,
+            "--grpc-port",
+            grpc,
+            "--project",
+            "local",
+            "--data-dir",
+            folder,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
