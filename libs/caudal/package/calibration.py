@@ -45,7 +45,7 @@ class Calibrator:
         scores = np.asarray(scores, dtype=np.float64)
         if self.method == "sigmoid":
             slope, intercept = self.x
-            return 1 / (1 + np.exp(-(slope * _logit(scores) + intercept)))
+            return _inverse_logit(slope * _logit(scores) + intercept)
         return np.interp(scores, self.x, self.y)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +61,15 @@ def _logit(scores: Array) -> Array:
     return np.asarray(np.log(kept / (1 - kept)))
 
 
+def _inverse_logit(values: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(values / 2)))
+
+
+def _platt_loss(design: Array, targets: Array, weights: Array) -> float:
+    values = design @ weights
+    return float(np.sum(np.logaddexp(0, values) - targets * values))
+
+
 def _sigmoid(labels: Array, scores: Array) -> Calibrator:
     """Platt (1999) with his smoothed targets, by Newton's method; the sums are small and their order is fixed."""
     positives = labels.sum()
@@ -68,13 +77,19 @@ def _sigmoid(labels: Array, scores: Array) -> Calibrator:
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     design = np.column_stack([_logit(scores), np.ones(len(scores))])
     weights = np.array([1.0, 0.0])
+    loss = _platt_loss(design, targets, weights)
     for _ in range(100):
-        predicted = 1 / (1 + np.exp(-(design @ weights)))
+        predicted = _inverse_logit(design @ weights)
         gradient = design.T @ (predicted - targets)
         curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        weights = weights - step
-        if np.abs(step).max() < 1e-10:
+        # A whole step can overshoot where the curve is flat: halve it until the loss falls.
+        size = 1.0
+        while size > 1e-10 and _platt_loss(design, targets, weights - size * step) > loss:
+            size /= 2
+        weights = weights - size * step
+        loss = _platt_loss(design, targets, weights)
+        if size * np.abs(step).max() < 1e-10:
             break
     # A map that turns the order round would only hide that the model is wrong.
     return Calibrator("sigmoid", (max(float(weights[0]), 0.0), float(weights[1])))
