@@ -75,18 +75,20 @@ def with_load_index(job: OpenJob, table: pa.Table) -> pa.Table:
     return table.drop_columns(["_load_id"]).append_column(LOAD, index.cast(pa.int32()))
 
 
-def with_lineage(job: OpenJob, table: pa.Table) -> pa.Table:
-    """Gives rows back the lineage that their load stands for."""
-    lineage = job.lineage.take(table[LOAD])
-    table = table.drop_columns([LOAD])
+def lineage(job: OpenJob, table: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The lineage of rows, by column. Texts are dictionaries of the plan's loads: nothing is copied a row."""
+    load = table[LOAD].combine_chunks()
+    columns = {ROW: table[ROW]}
     for field in LINEAGE:
         if field.name != ROW:
-            table = table.append_column(field.name, lineage[field.name])
-    return table
+            shared = job.lineage[field.name].combine_chunks()
+            text = pa.types.is_string(field.type)
+            columns[field.name] = pa.DictionaryArray.from_arrays(load, shared) if text else shared.take(load)
+    return columns
 
 
 def as_warehouse_rows(job: OpenJob, table: pa.Table) -> pa.Table:
-    """Rows as the warehouse's table holds them."""
+    """Rows as the warehouse's table holds them, but for dictionaries, which a file of Parquet does not show."""
     target: Table = warehouse_table(job.contract)
     moments = table[job.contract.event_time]
     columns = {name: table[name] for name in job.contract.columns}
@@ -94,6 +96,5 @@ def as_warehouse_rows(job: OpenJob, table: pa.Table) -> pa.Table:
     columns |= {name: table[name] for name in window_features(job.contract)}
     columns["_event_date"] = event_dates(job.contract, moments)
     columns[FIRST] = table[FIRST].cast(INSTANT)
-    lineage = with_lineage(job, table.select([LOAD, ROW]))
-    columns |= {field.name: lineage[field.name] for field in LINEAGE}
-    return pa.table([columns[field.name] for field in target.schema], schema=target.schema)
+    columns |= lineage(job, table)
+    return pa.table({name: columns[name] for name in target.schema.names})

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from caudal.storage import join
 from caudal.tables import rejected_table, warehouse_table
 from caudal.warehouse import Commit, Replacement
+from etl_beam.checks import CONTENT, REASONS
 from etl_beam.plan import folder, recorded_result
-from etl_beam.rows import with_lineage
+from etl_beam.rows import lineage
 
 if TYPE_CHECKING:
     from etl_beam.facts import Facts
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
 def stage(job: OpenJob, table: pa.Table, kind: str) -> str:
     """Writes a table as a Parquet file that nobody reads until a commit names it; a retry writes another."""
     uri = join(_staging(job), f"{kind}-{uuid.uuid4().hex}.parquet")
+    texts = [field.name for field in table.schema if not pa.types.is_primitive(field.type)]
     with job.storage.writer(uri) as stream:
-        pq.write_table(table, stream, compression="snappy", write_statistics=False, use_dictionary=False)
+        pq.write_table(
+            table, stream, compression="snappy", write_statistics=False, use_dictionary=texts, store_schema=False
+        )
     return uri
 
 
 def as_rejected_rows(job: OpenJob, table: pa.Table) -> pa.Table:
     """Refused rows as the warehouse's table of rejected rows holds them."""
     target = rejected_table(job.contract)
-    table = with_lineage(job, table)
-    return pa.table([table[field.name] for field in target.schema], schema=target.schema)
+    columns = {REASONS: table[REASONS], CONTENT: table[CONTENT], **lineage(job, table)}
+    return pa.table({name: columns[name] for name in target.schema.names})
 
 
 def finish(job: OpenJob, facts: Facts) -> dict[str, Any]:

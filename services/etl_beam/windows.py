@@ -73,7 +73,7 @@ def add_features(contract: Contract, group: EntityWindows, table: pa.Table) -> p
     """
     rows = _Rows(contract, group, table)
     state = rows.state.copy()
-    due = rows.due()
+    due = rows.in_line(rows.due())
     values = {name: _stored(table, name) for name in group.features}
     before = {name: column[due] for name, column in values.items()} if rows.any_standing else {}
     for window in group.windows:
@@ -146,6 +146,12 @@ class _Rows:
             low = triggers.until(self.entities[others], ends - _longest(window))
             new[others[high > low]] = True
         return np.flatnonzero(new)
+
+    def in_line(self, due: Integers) -> Integers:
+        """The same rows in the line's order, where neighbours' searches touch the same memory."""
+        wanted = np.zeros(len(self.state), bool)
+        wanted[due] = True
+        return np.concatenate([self.order[wanted[self.order]], np.flatnonzero(wanted & ~self.known)])
 
     def column(self, name: str) -> pa.Array:
         values = self._table[name].combine_chunks()
