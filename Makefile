@@ -61,8 +61,30 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the local state
-	rm -rf $(VENV) .venv-* .caudal .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* .caudal .rehearsal cdktf.out .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find libs services pipeline infra tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+##@ Google Cloud
+
+ENVIRONMENTS := dev staging prod
+# What is proven must not wait for a build: these digests are made up, and say so.
+CAUDAL_RELEASE ?= tests/infra/fixtures/release.json
+
+.PHONY: synth
+synth: $(VENV)/dev.stamp ## Write the stacks of every environment into cdktf.out/
+	@for environment in $(ENVIRONMENTS); do echo "==> synth $$environment"; \
+	  CAUDAL_ENV=$$environment CAUDAL_RELEASE=$(CAUDAL_RELEASE) CDKTF_OUTDIR= $(BIN)/python -m infra.main || exit 1; done
+
+.PHONY: rehearse
+rehearse: synth .venv-rehearsal/stamp ## Deploy every environment offline: init, plan, apply, plan again, destroy
+	@echo "==> rehearse"
+	@$(BIN)/python -m infra.rehearsal.rehearse --protected staging --protected prod \
+	  $(addprefix cdktf.out/,$(ENVIRONMENTS))
+
+.PHONY: checkov
+checkov: synth .venv-checkov/stamp ## Scan the stacks of every environment
+	@echo "==> checkov"
+	@$(BIN)/python -m infra.checks.scan $(addprefix cdktf.out/,$(ENVIRONMENTS))
 
 ##@ Dependencies
 

@@ -59,7 +59,9 @@ def blocks(*values: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _respelled(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), key): inner if key in _MAPS else _respelled(inner)
+            re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), key): inner
+            if key in _MAPS
+            else _respelled(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list | tuple):

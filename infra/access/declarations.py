@@ -94,7 +94,9 @@ def parse_declaration(text: str, name: str) -> Declaration:
     twice = sorted(set(declaration.reads) & set(declaration.writes))
     if twice:
         what = f"said twice: {', '.join(twice)}"
-        raise InvalidDeclaration([Problem(document.where(("reads",)), what, "leave it out of reads: writers may read")])
+        raise InvalidDeclaration(
+            [Problem(document.where(("reads",)), what, "leave it out of reads: writers may read")]
+        )
     return declaration
 
 

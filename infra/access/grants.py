@@ -107,7 +107,9 @@ def _of_workflow(steps: Iterable[Step]) -> Iterator[Grant]:
         elif service == "template":
             yield Grant(WORKFLOW, "roles/dataflow.developer", "project", why=why)
             yield Grant(WORKFLOW, "roles/iam.serviceAccountUser", "account", step.unit, why)
-            yield Grant(WORKFLOW, "roles/storage.objectUser", "bucket", "temp", "Dataflow checks the launcher's access")
+            yield Grant(
+                WORKFLOW, "roles/storage.objectUser", "bucket", "temp", "Dataflow checks the launcher's access"
+            )
         else:
             yield Grant(WORKFLOW, "roles/aiplatform.user", "project", why=why)
             yield Grant(WORKFLOW, "roles/iam.serviceAccountUser", "account", step.unit, why)
@@ -115,5 +117,7 @@ def _of_workflow(steps: Iterable[Step]) -> Iterator[Grant]:
     yield Grant(WORKFLOW, "roles/storage.objectViewer", "folder", "units", "Dataflow reads the template for it")
     yield Grant(WORKFLOW, "roles/storage.objectUser", "folder", "runs", "it records the run")
     yield Grant(WORKFLOW, "roles/storage.objectUser", "folder", "ledger", "the lock of a contract's runs is there")
-    yield Grant(WORKFLOW, "roles/workflows.viewer", "project", why="it asks whether the lock's execution is active")
+    yield Grant(
+        WORKFLOW, "roles/workflows.viewer", "project", why="it asks whether the lock's execution is active"
+    )
     yield Grant(WORKFLOW, "roles/logging.logWriter", "project", why="it writes its log")

@@ -91,7 +91,11 @@ class Service(Construct):
             "ports": {"container_port": port},
             "env": variables(environment),
             # CPU only while a request is served: idle instances cost nothing but their memory.
-            "resources": {"limits": {"cpu": size.cpu, "memory": size.memory}, "cpu_idle": True, "startup_cpu_boost": True},
+            "resources": {
+                "limits": {"cpu": size.cpu, "memory": size.memory},
+                "cpu_idle": True,
+                "startup_cpu_boost": True,
+            },
             "startup_probe": {
                 "http_get": {"path": health, "port": port},
                 "period_seconds": 5,

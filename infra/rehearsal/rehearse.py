@@ -235,7 +235,9 @@ def _refused(rehearsal: Rehearsal, stacks: Iterable[str]) -> list[str]:
         if not holds_data(json.loads(file.read_text(encoding="utf-8"))):
             continue
         outcome = rehearsal.run(stack, "destroy")
-        refused = not outcome.passed and "protect" in outcome.output
+        refused = not outcome.passed and (
+            "prevent_destroy" in outcome.output or "deletion_protection" in outcome.output
+        )
         print(
             f"{'ok  ' if refused else 'FAIL'} {stack:34} {'is protected':12} {outcome.seconds:5.1f} s", flush=True
         )

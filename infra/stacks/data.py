@@ -41,9 +41,7 @@ class DataStack(Stack):
         )
         buckets = {
             "landing": Bucket(self, "landing", deployment),
-            "artifacts": Bucket(
-                self, "artifacts", deployment, expiries=[Expiry(retention.staging, ["staging/"])]
-            ),
+            "artifacts": Bucket(self, "artifacts", deployment, expiries=[Expiry(retention.staging, ["staging/"])]),
             "models": Bucket(self, "models", deployment),
             "mlflow": Bucket(self, "mlflow", deployment),
             "releases": Bucket(self, "releases", deployment),

@@ -66,7 +66,7 @@ class ObservabilityStack(Stack):
             "The monitor raised an alarm",
             "The log entry says what was measured against which threshold, and names its part of the runbook.",
             f'resource.type = "cloud_run_job" AND resource.labels.job_name = "{names.resource("monitor")}" AND '
-            'jsonPayload.alarm.id : *',
+            "jsonPayload.alarm.id : *",
             {
                 "contract": "EXTRACT(jsonPayload.alarm.contract)",
                 "kind": "EXTRACT(jsonPayload.alarm.kind)",

@@ -1,0 +1,1 @@
+"""What is checked of synthesized stacks before anything is deployed."""
