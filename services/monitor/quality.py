@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,23 @@ def quality_of(context: StepContext, package: ModelPackage, judged: Judged) -> l
         one = Measurement(f"live_{name}", None if math.isnan(value) else value, judged.rows)
         measured.append(_against_validation(context, package, judged, one) if name == quality.metric else one)
     return measured
+
+
+def deciding_figure(
+    context: StepContext, judged: Judged, measured: Sequence[Measurement]
+) -> dict[str, Any] | None:
+    """The contract's own figure as a step's result says it; None where there are too few labels."""
+    name = context.contract.monitor.quality.metric
+    for one in measured:
+        if one.measure == f"live_{name}" and one.value is not None:
+            return {
+                "metric": name,
+                "value": round(one.value, 6),
+                "threshold": one.threshold,
+                "rows": one.rows,
+                "window": judged.window,
+            }
+    return None
 
 
 def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array, Array], float]]:

@@ -25,7 +25,7 @@ from monitor.decision import Facts, decide
 from monitor.histograms import HistogramQuery
 from monitor.inputs import arrivals, drift_of, features, recent, refused, verdicts
 from monitor.measurements import Measurement, record
-from monitor.quality import BEGINNING, due_predictions, quality_of
+from monitor.quality import BEGINNING, deciding_figure, due_predictions, quality_of
 from monitor.trainings import Attempt, Recipe, Trainings
 
 if TYPE_CHECKING:
@@ -58,15 +58,19 @@ def outcomes(context: StepContext) -> StepResult:
     Returns:
         `alarms`; `retrain` and its `reasons`; `withheld`, what asked for a training that is not done, and why not;
         `due_rows`, labelled and due; `new_rows`, those of them that became known since the last training;
-        `model_version` and `measures` as in `inputs`.
+        `quality`, the contract's own figure, None with too few labels; `model_version` and `measures` as in
+        `inputs`.
     """
     with context.warehouse:
         champion = _champion(context)
         measured: list[Measurement] = []
+        quality = None
         if champion is not None:
             package = _package(context, champion)
             measured += _prediction_drift(context, package)
-            measured += quality_of(context, package, due_predictions(context, champion))
+            judged = due_predictions(context, champion)
+            measured += quality_of(context, package, judged)
+            quality = deciding_figure(context, judged, measured)
         trainings = Trainings(context)
         facts = _facts(context, champion, trainings, measured)
         measured += [
@@ -94,6 +98,7 @@ def outcomes(context: StepContext) -> StepResult:
         "withheld": decision.withheld,
         "due_rows": facts.due_rows,
         "new_rows": facts.new_rows,
+        "quality": quality,
         "model_version": version,
         "measures": _summary(measured),
     }
@@ -178,14 +183,15 @@ def _recipe_changed(context: StepContext, champion: Promotion | None, attempts: 
 def _track(
     context: StepContext, step: str, version: str | None, measured: Sequence[Measurement], tags: dict[str, str]
 ) -> None:
-    """The same figures in MLflow."""
+    """In MLflow too: what is about no feature, and of each feature what is held against a threshold."""
     contract, run = context.contract.name, context.run
+    shown = [one for one in measured if one.feature is None or one.threshold is not None]
     Tracking.of(context.environment).record(
         f"{contract}/monitor",
         f"{contract}/{run.id}/{step}",
         name=f"{step} {format_instant(run.as_of)}",
         at=run.as_of,
-        metrics={_NOT_IN_A_NAME.sub("_", one.name): one.value for one in measured},
+        metrics={_NOT_IN_A_NAME.sub("_", one.name): one.value for one in shown},
         tags={**tags, "step": step, "model_version": version or ""},
     )
 

@@ -82,6 +82,13 @@ def test_live_figures_are_those_of_the_due_labels(trained: World) -> None:
         )
         assert found[f"live_{name}"]["value"] == pytest.approx(expected)
     assert result["measures"]["labels_newly_due"] == due
+    assert result["quality"] == {
+        "metric": "auc",
+        "value": round(sklearn.roc_auc_score(labels, scores), 6),
+        "threshold": pytest.approx(0.75),
+        "rows": due,
+        "window": "newly due",
+    }
 
 
 def test_quality_near_the_validation_figure_is_no_alarm(trained: World) -> None:
