@@ -1,0 +1,132 @@
+"""`caudal release` and `caudal publish`: what is deployed is built, and what was deployed is put to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.options import json_option
+
+if TYPE_CHECKING:
+    from infra.environments import Deployment
+
+_environment = click.option(
+    "--env", required=True, envvar="CAUDAL_ENV", help="A cloud environment: dev, for example."
+)
+
+
+def _deployment(name: str) -> Deployment:
+    from infra.environments import load_deployment
+    from pipeline.project import project_root
+
+    return load_deployment(name, project_root())
+
+
+@click.command(
+    "release",
+    epilog="Examples: `caudal release --env dev --dry-run`, `caudal release --env staging --from dev`.",
+)
+@_environment
+@click.option("--unit", "units", multiple=True, help="Only this unit; others keep their digest. May be repeated.")
+@click.option("--from", "source", metavar="ENV", help="Bring the release that was built for ENV; build nothing.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where release.json is written.")
+@click.option("--dry-run", is_flag=True, help="Tell what is built from what; call nothing, write nothing.")
+@json_option
+def command(
+    env: str, units: tuple[str, ...], source: str | None, output: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Build images and zips by their content, and write release.json, as CI does.
+
+    Needs docker with buildx and credentials for the environment's registry. A unit whose content was built before
+    is not built again.
+    """
+    from infra.release import load_release, release_path
+    from pipeline.cli.output import show_json, show_table
+    from pipeline.project import project_root
+    from pipeline.release.units import choose_units
+
+    root = project_root()
+    chosen = choose_units(root, units)
+    if dry_run:
+        rows = [{"unit": u.name, "kind": u.kind, "content": u.content(), "files": len(u.files())} for u in chosen]
+        if as_json:
+            show_json({"environment": env, "units": rows})
+        else:
+            show_table(["unit", "kind", "content", "files"],
+                       [(r["unit"], r["kind"], str(r["content"])[:16], r["files"]) for r in rows],
+                       numbers=["files"])  # fmt: skip
+        return
+
+    from caudal.backends import open_storage
+    from caudal.errors import UsageError
+    from caudal.storage.port import to_json
+    from infra.release import Release
+    from pipeline.release.build import Builder, Built
+    from pipeline.runs import git_commit
+
+    deployment = _deployment(env)
+    builder = Builder(deployment.names, open_storage(deployment.environment), git_commit())
+    path = output or release_path(root)
+    before = load_release(path)
+    if source is not None:
+        if before is None:
+            raise UsageError(
+                "there is no release to bring", where=str(path), mend=f"build it: caudal release --env {source}"
+            )
+        builder.copy(dict(before.units), chosen, _deployment(source).names)
+        release = before
+    else:
+
+        def told(built: Built) -> None:
+            if not as_json:
+                click.echo(f"{built.unit}: {'built' if built.fresh else 'unchanged'} {built.digest}")
+
+        built = builder.build(chosen, told)
+        kept = dict(before.units) if before and units else {}
+        digests = {**kept, **{b.unit: b.digest for b in built}}
+        release = Release.model_validate(
+            {"release": 1, "commit": git_commit(), "units": digests, "bases": builder.bases(chosen)}
+        )
+        path.write_bytes(to_json(release.model_dump(mode="json")))
+    if as_json:
+        show_json(release.model_dump(mode="json"))
+    else:
+        click.echo(f"{path}: {len(release.units)} units of commit {release.commit}")
+
+
+@click.command("publish", epilog="Examples: `caudal publish --env dev`, `caudal publish --env dev --no-start`.")
+@_environment
+@click.option("--start/--no-start", default=True, help="Start a run of each contract with reason `code`.")
+@json_option
+def publish_command(env: str, start: bool, as_json: bool) -> None:
+    """End a deployment: publish contracts and the environment, say what is deployed, start a run.
+
+    Call it after `cdktf deploy`, with the same release.json.
+    """
+    from caudal.backends import open_storage
+    from caudal.errors import UsageError
+    from pipeline.cli.output import show_json
+    from pipeline.release.publish import post_as_caller, publish, start_argument, start_run
+
+    deployment = _deployment(env)
+    release = deployment.release
+    if release is None:
+        raise UsageError(
+            "there is no release to publish", where="release.json", mend=f"caudal release --env {env}"
+        )
+    storage = open_storage(deployment.environment)
+    digests = {unit: release.digest(unit) for unit in release.units}
+    done = []
+    for contract in deployment.contracts:
+        published = publish(storage, contract, deployment.environment, deployment.names, digests, release.commit)
+        execution = ""
+        if start:
+            argument = start_argument(deployment.environment, digests, published.config)
+            execution = start_run(deployment.names, contract.name, argument, post_as_caller)
+        done.append({**vars(published), "execution": execution})
+        if not as_json:
+            click.echo(f"{contract.name}: {published.config}" + (f", started {execution}" if execution else ""))
+    if as_json:
+        show_json(done)

@@ -1,0 +1,115 @@
+"""The last act of a deployment: what is deployed is said where runs look first, and a run is started.
+
+Contracts and the environment go to `<artifacts>/config/<digest>/`, which no later version changes. One object a
+contract then names that folder, the images and the template; it is written last, in one piece, so a run sees the
+release before or the release after, never a mixture. Until then the workflow keeps to the release before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from caudal.errors import CaudalError
+from caudal.identity import digest, floor_to, format_instant, run_id
+from caudal.storage import Storage, join
+from pipeline.runs import publish_config
+from pipeline.workflow.targets import deployed_name
+
+if TYPE_CHECKING:
+    from caudal.cloud_names import CloudNames
+    from caudal.contract import Contract
+    from caudal.environment import Environment
+
+Post = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+"""Posts JSON to a URL with the caller's credentials and gives the answer."""
+
+
+class StartRefused(CaudalError):
+    """Google Cloud did not start the workflow."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What runs of a contract find from now on."""
+
+    contract: str
+    config: str
+    deployed: str
+
+
+def publish(
+    storage: Storage,
+    contract: Contract,
+    environment: Environment,
+    names: CloudNames,
+    digests: Mapping[str, str],
+    commit: str,
+) -> Published:
+    """Publishes the configuration, and then says what is deployed.
+
+    Args:
+        digests: of the release, by unit.
+    """
+    config = publish_config(storage, contract, environment)
+    uri = join(environment.places.artifacts, deployed_name(contract.name))
+    units = {
+        "etl_beam": {
+            "image": names.image("etl_beam", digests["etl_beam"]),
+            "template": names.template_uri("etl_beam", digests["etl_beam"]),
+        },
+        "trainer": {"image": names.image("trainer", digests["trainer"])},
+    }
+    storage.write_json(uri, {"config": config, "commit": commit, "units": units})
+    return Published(contract.name, config, uri)
+
+
+def start_argument(
+    environment: Environment, digests: Mapping[str, str], config: str, now: datetime | None = None
+) -> dict[str, str]:
+    """The argument of the run that follows a deployment.
+
+    Its name is made from what was deployed, so publishing the same release again starts no second run of a day.
+    """
+    as_of = floor_to(now or datetime.now(UTC), environment.schedule.every)
+    request = digest("code", dict(digests), config)
+    return {"as_of": format_instant(as_of), "id": run_id(as_of, request), "reason": "code"}
+
+
+def start_run(names: CloudNames, contract: str, argument: Mapping[str, str], post: Post) -> str:
+    """Starts a contract's workflow; returns the execution's name.
+
+    Raises:
+        StartRefused: with Google's answer.
+    """
+    workflow = f"projects/{names.project}/locations/{names.region}/workflows/{names.workflow(contract)}"
+    answer = post(
+        f"https://workflowexecutions.googleapis.com/v1/{workflow}/executions", {"argument": json.dumps(argument)}
+    )
+    return str(answer["name"])
+
+
+def post_as_caller(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Posts with Application Default Credentials.
+
+    Raises:
+        StartRefused: there are no credentials, or Google refused.
+    """
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        answer = AuthorizedSession(credentials).post(url, json=dict(body), timeout=60)
+    except GoogleAuthError as error:
+        mend = "log in: gcloud auth application-default login"
+        raise StartRefused(f"there are no credentials: {error}", where=url, mend=mend) from error
+    if answer.status_code >= 400:
+        mend = "run `caudal doctor`, which tells missing rights and services apart"
+        raise StartRefused(f"status {answer.status_code}: {answer.text[:300]}", where=url, mend=mend)
+    found: dict[str, Any] = answer.json()
+    return found
