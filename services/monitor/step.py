@@ -169,15 +169,20 @@ def _due_rows(context: StepContext, last_training: datetime | None) -> tuple[int
 
 
 def _recipe_changed(context: StepContext, champion: Promotion | None, attempts: Sequence[Attempt]) -> bool:
-    """Whether a training now would follow another recipe than the last one: that of the latest attempt, else the
-    champion's."""
+    """Whether a training now would follow another recipe than the last one.
+
+    The last one is that of the latest attempt, else the champion's. A run that was started because code was
+    deployed says so itself.
+    """
+    if context.run.reason == "code":
+        return True
     now = Recipe.current(context)
     if attempts:
-        return now != attempts[0].recipe
+        return now.differs_from(attempts[0].recipe)
     if champion is None:
         return False
     package = _package(context, champion)
-    return now != Recipe(package.metadata["unit"], package.contract.model_digest())
+    return now.differs_from(Recipe(package.metadata["unit"], package.contract.model_digest()))
 
 
 def _track(

@@ -24,19 +24,22 @@ class Recipe:
     """What decides a model besides its rows.
 
     Attributes:
-        trainer: the digest of the trainer's code.
+        trainer: the digest of the trainer's code; None where the monitor can't know it.
         contract: the digest of the contract's sections that decide the model.
     """
 
-    trainer: str
+    trainer: str | None
     contract: str
 
     @staticmethod
     def current(context: StepContext) -> Recipe:
         """The recipe by which a training of this run would go."""
-        # In an image of its own the monitor can't see the trainer's sources: the deployment tells their digest.
-        trainer = os.environ.get("CAUDAL_TRAINER_DIGEST") or unit_digest("trainer")
-        return Recipe(trainer, context.contract.model_digest())
+        return Recipe(_trainer_digest(), context.contract.model_digest())
+
+    def differs_from(self, other: Recipe) -> bool:
+        """Whether the two would give different models of the same rows, as far as is known."""
+        trainers = {self.trainer, other.trainer} - {None}
+        return self.contract != other.contract or len(trainers) > 1
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,15 @@ class Trainings:
     def record(self, attempt: Attempt) -> None:
         """Records this run's attempt; repeating it writes the same bytes."""
         self._storage.write_json(join(self._uri, f"{attempt.run}.json"), attempt.to_json())
+
+
+def _trainer_digest() -> str | None:
+    """The digest that the deployment tells, or that of the sources beside the monitor's.
+
+    In an image of its own the monitor has neither: there a deployment of a new trainer starts a run for the
+    reason `code`.
+    """
+    told = os.environ.get("CAUDAL_TRAINER_DIGEST")
+    if told or "CAUDAL_UNIT_DIGEST" in os.environ:
+        return told or None
+    return unit_digest("trainer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -219,6 +220,17 @@ def test_a_change_of_the_trainers_code_trains_once_and_a_refusal_does_not_loop(
     # It was refused: the champion is still the old one.
     after = outcomes(trained.context(day("2026-03-02")))
     assert (after["retrain"], after["withheld"]) == (False, "")
+
+
+def test_in_an_image_of_its_own_the_monitor_takes_no_other_code_for_the_trainers(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(trained, 800, quality=0.3)
+    monkeypatch.setenv("CAUDAL_UNIT_DIGEST", "the monitor's own")
+    assert outcomes(trained.context(MARCH))["retrain"] is False
+    context = trained.context(MARCH, "deployed")
+    deployed = replace(context, run=replace(context.run, reason="code"))
+    assert outcomes(deployed)["reasons"] == ["code"]
 
 
 def test_a_change_of_the_contracts_model_trains(trained: World, small_contract: Any) -> None:
