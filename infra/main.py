@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import infra.cdk  # noqa: F401, I001 - before any import of CDKTF
 from cdktf import App
 
 from caudal.cloud_environment import JobSize

@@ -42,7 +42,7 @@ class Release(Section):
     release: Literal[1]
     commit: str
     units: dict[str, Digest]
-    bases: dict[str, Digest] = {}
+    bases: dict[str, Digest] = Field(default_factory=dict)
 
     def digest(self, unit: str) -> str:
         """The digest of a unit.

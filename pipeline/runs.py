@@ -64,16 +64,20 @@ class RunRecord:
         return RunRecord(Run.from_json(value["run"]), value["status"], steps, value["results"])
 
 
+def config_uri(contract: Contract, environment: Environment) -> str:
+    """Where services find this version of contract and environment; the content names the folder."""
+    return environment.config(digest(contract.text, environment.to_yaml())[:SHORT], contract.name)
+
+
 def publish_config(storage: Storage, contract: Contract, environment: Environment) -> str:
     """Writes contract and environment where services read them; returns the folder's URI.
 
     The folder is named by the content, so a run keeps one version however often the files change.
     """
-    resolved = environment.to_yaml()
-    uri = environment.config(digest(contract.text, resolved)[:SHORT], contract.name)
+    uri = config_uri(contract, environment)
     if not storage.exists(join(uri, ENVIRONMENT_FILE)):
         storage.write(join(uri, CONTRACT_FILE), contract.text.encode())
-        storage.write(join(uri, ENVIRONMENT_FILE), resolved.encode())
+        storage.write(join(uri, ENVIRONMENT_FILE), environment.to_yaml().encode())
     return uri
 
 

@@ -60,8 +60,8 @@ ACCEPTED = (
     Accepted(
         "CKV_GCP_125",
         r"^bootstrap/provider$",
-        "it knows conditions on `sub` only; ours is on the repository's number, which can't be taken over, and each "
-        "account takes one environment of it",
+        "it knows conditions on `sub` only; ours is on the repository's number, which can't be taken over, and "
+        "each account takes one environment of it",
     ),
 )
 
@@ -95,7 +95,8 @@ def scan(folders: Sequence[Path], checkov: Path = CHECKOV) -> tuple[list[dict[st
 
 
 def _scan(folder: Path, checkov: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    command = [checkov, "--skip-download", "--framework", "terraform_json", "-o", "json", "-d", folder / "stacks"]
+    stacks = str(folder / "stacks")
+    command = [str(checkov), "--skip-download", "--framework", "terraform_json", "-o", "json", "-d", stacks]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     try:
         found = json.loads(done.stdout)

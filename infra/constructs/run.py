@@ -61,15 +61,20 @@ class Service(Construct):
     """A Cloud Run service. A revision that does not become healthy gets no traffic.
 
     Args:
-        health: the path that answers once the service is ready.
+        name: of the service.
+        unit: which account it runs as.
+        health: the path that answers once the server is up.
+        arguments: of the container's command.
         ingress: who can reach it at all; who may call it is decided by grants.
         sidecars: containers beside the first, which starts after they are healthy.
         network: whether it reaches private addresses.
+        startup_seconds: after which a container that is not healthy has failed.
     """
 
     def __init__(
         self,
         scope: Construct,
+        name: str,
         unit: str,
         image: str,
         size: ServiceSize,
@@ -77,19 +82,21 @@ class Service(Construct):
         *,
         port: int,
         health: str,
-        environment: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
         ingress: str = "INGRESS_TRAFFIC_INTERNAL_ONLY",
         sidecars: Sequence[Mapping[str, Any]] = (),
         network: bool = False,
         startup_seconds: int = 120,
     ) -> None:
-        super().__init__(scope, "service")
+        super().__init__(scope, name)
         names = deployment.names
         container: dict[str, Any] = {
             "name": "main",
             "image": image,
             "ports": {"container_port": port},
-            "env": variables(environment),
+            "args": list(arguments),
+            "env": variables(environment or {}),
             # CPU only while a request is served: idle instances cost nothing but their memory.
             "resources": {
                 "limits": {"cpu": size.cpu, "memory": size.memory},
@@ -114,7 +121,7 @@ class Service(Construct):
         self.resource = CloudRunV2Service(
             self,
             "service",
-            name=names.resource(unit),
+            name=name,
             location=names.region,
             ingress=ingress,
             deletion_protection=deployment.cloud.protected,

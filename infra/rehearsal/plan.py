@@ -31,8 +31,8 @@ FROM_PROVIDER = frozenset({"project", "region", "zone"})
 OPTIONAL_COMPUTED = FROM_PROVIDER | {"id", "location"}
 FORCE_NEW = frozenset(
     {
-        "account_id", "bucket", "database_version", "dataset_id", "instance", "location", "member", "name", "project",
-        "region", "repository_id", "role", "secret_id", "service_account_id", "table_id", "topic_id",
+        "account_id", "bucket", "database_version", "dataset_id", "instance", "location", "member", "name",
+        "project", "region", "repository_id", "role", "secret_id", "service_account_id", "table_id", "topic_id",
         "workload_identity_pool_id", "workload_identity_pool_provider_id",
     }
 )  # fmt: skip
@@ -177,6 +177,8 @@ def _made_up(kind: CtyType, name: str, seed: str) -> Any:
         return False
     if kind == "dynamic":
         return ["string", f"{name}-{digest[:8]}"]
+    if not isinstance(kind, list):
+        return None
     if kind[0] == "object":
         return {member: _made_up(inner, member, f"{seed}/{name}") for member, inner in kind[1].items()}
     if kind[0] == "map":

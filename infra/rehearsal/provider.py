@@ -1,8 +1,8 @@
 """The stand-in provider: Terraform's plugin protocol 6 over gRPC.
 
 Terraform starts it, through the wrapper that `rehearse` writes. The protocol is described in
-https://developer.hashicorp.com/terraform/plugin/terraform-plugin-protocol; its messages come from the package `tf`,
-which has an environment of its own (requirements/rehearsal.txt).
+https://developer.hashicorp.com/terraform/plugin/terraform-plugin-protocol; its messages come from the package
+`tf`, which has an environment of its own (requirements/rehearsal.txt).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class ObservabilityStack(Stack):
         )
 
     def _serving(self) -> None:
-        service = f'resource.labels.service_name = "{self.deployment.names.resource("serving")}"'
+        service = f'resource.labels.service_name = starts_with("{self.deployment.names.serving("")}")'
         revision = f'resource.type = "cloud_run_revision" AND {service}'
         self._threshold(
             "serving-errors",
@@ -156,7 +156,7 @@ class ObservabilityStack(Stack):
         self._policy(name, title, text, [condition], strategy)
 
     def _policy(
-        self, name: str, title: str, text: str, conditions: Sequence[Any], strategy: Mapping[str, Any]
+        self, name: str, title: str, text: str, conditions: Sequence[Any], strategy: dict[str, Any]
     ) -> None:
         MonitoringAlertPolicy(
             self,
@@ -186,7 +186,7 @@ class ObservabilityStack(Stack):
             description="Each prediction that was served, as one row",
             destination=f"bigquery.googleapis.com/projects/{names.project}/datasets/predictions",
             filter='resource.type = "cloud_run_revision" AND '
-            f'resource.labels.service_name = "{names.resource("serving")}" AND jsonPayload.prediction.key : *',
+            f'resource.labels.service_name : "{names.serving("")}" AND jsonPayload.message = "prediction"',
             bigquery_options={"use_partitioned_tables": True},
             unique_writer_identity=True,
         )

@@ -1,7 +1,7 @@
 """One stack for each unit: what it runs on, and the grants of its account.
 
-A stack of a unit reads that unit's digest from the release and no other's, so a change of one unit changes the plan
-of its own stack alone.
+A stack of a unit reads that unit's digest from the release and no other's, so a change of one unit changes the
+plan of its own stack alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from constructs import Construct
 
 from caudal.cloud_environment import JobSize
 from caudal.cloud_names import REPOSITORY, hyphened
+from caudal.contract import Contract
 from infra.access.grants import BUILDER, Grant
 from infra.constructs.accounts import Grants
 from infra.constructs.run import Job, Service
 from infra.environments import Deployment
 from infra.release import Release
 from infra.stacks.base import Stack
+from pipeline.runs import config_uri
 
 PYTHON_RUNTIME = "python311"
 
@@ -64,6 +66,7 @@ class FunctionStack(UnitStack):
     ) -> None:
         super().__init__(scope, unit, deployment, release, grants)
         names, size = deployment.names, deployment.cloud.sizes.ingest_function
+        repository = f"projects/{names.project}/locations/{names.region}/repositories/{REPOSITORY}"
         builder = f"projects/{names.project}/serviceAccounts/{names.account(BUILDER)}"
         Cloudfunctions2Function(
             self,
@@ -74,7 +77,7 @@ class FunctionStack(UnitStack):
                 "runtime": PYTHON_RUNTIME,
                 "entry_point": unit.removesuffix("_function"),
                 "service_account": builder,
-                "docker_repository": f"projects/{names.project}/locations/{names.region}/repositories/{REPOSITORY}",
+                "docker_repository": repository,
                 "source": {
                     "storage_source": {
                         "bucket": names.bucket("releases"),
@@ -164,27 +167,37 @@ class JobStack(UnitStack):
 
 
 class ServingStack(UnitStack):
-    """The serving service: within the network, for the callers that the environment names."""
+    """A serving service for each contract: within the network, for the callers that the environment names.
+
+    A service reads the configuration that was published for its contract; another contract or environment is
+    another folder, and so another revision. It is alive before there is a model, so the first deployment, which
+    comes before the first training, succeeds.
+    """
 
     def __init__(
         self, scope: Construct, unit: str, deployment: Deployment, release: Release, grants: Iterable[Grant]
     ) -> None:
         super().__init__(scope, unit, deployment, release, grants)
-        names, cloud = deployment.names, deployment.cloud
+        for contract in deployment.contracts:
+            self._service(contract)
+
+    def _service(self, contract: Contract) -> None:
+        deployment, names = self.deployment, self.deployment.names
         service = Service(
             self,
-            unit,
+            names.serving(contract.name),
+            self.unit,
             self.image,
-            cloud.sizes.serving,
+            deployment.cloud.sizes.serving,
             deployment,
             port=8080,
-            health="/ready",
-            environment={"CAUDAL_CONFIG": f"{deployment.environment.places.artifacts}/config"},
+            health="/livez",
+            arguments=["--config", config_uri(contract, deployment.environment)],
         )
-        for number, member in enumerate(cloud.callers):
+        for number, member in enumerate(deployment.cloud.callers):
             CloudRunV2ServiceIamMember(
                 self,
-                f"caller-{number}",
+                f"caller-{hyphened(contract.name)}-{number}",
                 name=service.resource.name,
                 location=names.region,
                 role="roles/run.invoker",
@@ -210,6 +223,7 @@ class TrackingStack(UnitStack):
         host = names.service_url(unit).removeprefix("https://")
         Service(
             self,
+            names.resource(unit),
             unit,
             self.image,
             deployment.cloud.sizes.mlflow_server,

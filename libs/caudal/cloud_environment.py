@@ -170,6 +170,20 @@ class Budget(Section):
     running_limit: float = Field(gt=0)
 
 
+class Minutes(Section):
+    """How long one run keeps each unit busy, in minutes of one container, worker or machine.
+
+    `trainer` is the Cloud Run jobs of a run that trains, `training` the machine on Vertex AI.
+    """
+
+    ingest_function: float = Field(default=2.0, ge=0)
+    etl_beam: float = Field(default=12.0, ge=0)
+    batch_scoring: float = Field(default=3.0, ge=0)
+    monitor: float = Field(default=4.0, ge=0)
+    trainer: float = Field(default=10.0, ge=0)
+    training: float = Field(default=10.0, ge=0)
+
+
 class Workload(Section):
     """What a month is expected to bring; the cost estimate multiplies by it.
 
@@ -177,23 +191,16 @@ class Workload(Section):
         landed_gb: compressed, as it lands.
         warehouse_gb: what lake and warehouse hold once the environment is in use.
         scanned_gb: what the queries of one run read, of all contracts.
-        minutes: how long a run keeps each unit busy, in minutes of one container, worker or machine.
         trainings: how many runs train.
         requests: to the serving service.
         request_ms: how long one request keeps a container busy.
+        mlflow_hours: how long the tracking server is busy in a month, beyond instances that are always there.
     """
 
     landed_gb: float = Field(default=1.0, ge=0)
     warehouse_gb: float = Field(default=5.0, ge=0)
     scanned_gb: float = Field(default=1.0, ge=0)
-    minutes: dict[str, float] = {
-        "ingest_function": 2.0,
-        "etl_beam": 12.0,
-        "batch_scoring": 3.0,
-        "monitor": 4.0,
-        "trainer": 10.0,
-        "training": 10.0,
-    }
+    minutes: Minutes = Minutes()
     trainings: int = Field(default=2, ge=0)
     requests: int = Field(default=10_000, ge=0)
     request_ms: float = Field(default=50.0, gt=0)
@@ -225,4 +232,4 @@ class Cloud(Section):
     workload: Workload = Workload()
     alarm_emails: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...] = Field(min_length=1)
     callers: tuple[Annotated[str, Field(pattern=r"^(user|group|serviceAccount):[^@\s]+@[^@\s]+$")], ...] = ()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)

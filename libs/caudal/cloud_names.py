@@ -53,6 +53,10 @@ class CloudNames:
         """A unit's function, job or service."""
         return f"{PREFIX}-{hyphened(unit)}"
 
+    def serving(self, contract: str) -> str:
+        """The serving service of a contract."""
+        return f"{PREFIX}-serving-{hyphened(contract)}"
+
     def service_url(self, unit: str) -> str:
         """Where a unit's Cloud Run service answers; known before the service exists."""
         return f"https://{self.resource(unit)}-{self.cloud.project_number}.{self.region}.run.app"

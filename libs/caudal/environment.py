@@ -154,10 +154,14 @@ class Environment(Section):
         return join(self.places.artifacts, "config", digest, *parts)
 
     def to_yaml(self) -> str:
-        """The environment with every place resolved, as `parse_environment` reads it back."""
+        """The environment as services are given it and `parse_environment` reads it back.
+
+        Every place is resolved. The cloud section is left out: services don't read it, and a change of a size must
+        not look like another configuration.
+        """
         import yaml
 
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True)
+        return yaml.safe_dump(self.model_dump(mode="json", exclude={"cloud"}), sort_keys=True)
 
 
 def parse_environment(text: str, name: str = "environment", root: Path | None = None) -> Environment:
