@@ -144,7 +144,7 @@ class InstanceReader:
         row = {name: values.get(name) for name in self._features}
         if self._calendar:
             row.update(self._calendar_features(moment))
-        instance = Instance(values[contract.key], moment.astimezone(UTC), row, values.get(ENTITIES) or {})
+        instance = Instance(values[contract.key], moment, row, values.get(ENTITIES) or {})
         self._flag(instance)
         return instance
 
@@ -168,11 +168,18 @@ class InstanceReader:
                 flags.append(Flag(name, "unseen_category"))
 
     def _moment(self, value: date | datetime | None) -> datetime:
+        """The event's instant in UTC."""
         if value is None:
             return datetime.now(UTC)
         if not isinstance(value, datetime):
             value = datetime.combine(value, time())
-        return value.replace(tzinfo=self._zone) if value.tzinfo is None else value
+        aware = value.replace(tzinfo=self._zone) if value.tzinfo is None else value
+        try:
+            return aware.astimezone(UTC)
+        except OverflowError:
+            said = "Input should be an instant of the years 1 to 9999 in UTC"
+            loc = ["body", self._contract.event_time]
+            raise InvalidRequest([{"loc": loc, "msg": said, "type": "datetime_range"}]) from None
 
     def _calendar_features(self, moment: datetime) -> dict[str, bool]:
         local = moment.astimezone(self._zone)

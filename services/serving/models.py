@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from serving.instances import InstanceReader
 
 if TYPE_CHECKING:
-    from caudal.package import ModelPackage
+    import xgboost as xgb
+
+    from caudal.package import Encoder, ModelPackage
 
 
 class ServedModel:
@@ -61,29 +63,40 @@ class ServedModel:
     def reasons(self, rows: Sequence[Mapping[str, Any]], most: int) -> list[list[dict[str, Any]]]:
         """For each row the features that moved its score most: exact Shapley values of the trees.
 
-        XGBoost computes them (Lundberg et al., 2020, "From local explanations to global understanding with
-        explainable AI for trees"). A contribution is in the booster's own unit, log-odds for classes, before
-        calibration; over all features they add up to the row's score less that of an average row. Of a multiclass
-        model they speak of the predicted class.
+        A contribution is in the booster's own unit, log-odds for classes, before calibration; over all features
+        they add up to the row's score less that of an average row. Of a multiclass model they speak of the
+        predicted class.
         """
-        import xgboost as xgb
-
-        package = self.package
-        encoder = package.encoder
-        data = xgb.DMatrix(
-            self._matrix(rows), feature_types=encoder.column_types(), enable_categorical=True, nthread=1
-        )
-        found = package.booster.predict(data, pred_contribs=True, validate_features=False)
-        if found.ndim == 3:
-            chosen = self.score(rows).argmax(axis=1)
-            found = found[np.arange(len(rows)), chosen]
-        starts = [feature.first for feature in encoder.features]
-        # The last column is the average row's score; a text's many columns are one feature.
-        by_feature = np.add.reduceat(found[:, :-1], starts, axis=1)
-        return [_largest(encoder.names, row, line, most) for row, line in zip(rows, by_feature, strict=True)]
+        chosen = self.score(rows).argmax(axis=1) if self.contract.task == "multiclass" else None
+        found = contributions(self.package.booster, self.package.encoder, self._matrix(rows), chosen)
+        names = self.package.encoder.names
+        return [_largest(names, row, line, most) for row, line in zip(rows, found, strict=True)]
 
     def _matrix(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         return np.concatenate([self.package.encoder.encode_row(row) for row in rows])
+
+
+def contributions(
+    booster: xgb.Booster, encoder: Encoder, matrix: NDArray[np.float32], chosen: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Each feature's contribution to each row's margin, shape (rows, features).
+
+    XGBoost computes them exactly (Lundberg et al., 2020, "From local explanations to global understanding with
+    explainable AI for trees").
+
+    Args:
+        matrix: encoded rows; the many columns of a text become one feature.
+        chosen: of a multiclass booster, the class that each row's contributions speak of.
+    """
+    import xgboost as xgb
+
+    data = xgb.DMatrix(matrix, feature_types=encoder.column_types(), enable_categorical=True, nthread=1)
+    found = booster.predict(data, pred_contribs=True, validate_features=False)
+    if chosen is not None:
+        found = found[np.arange(len(found)), chosen]
+    # The last column is the average row's margin.
+    summed: NDArray[Any] = np.add.reduceat(found[:, :-1], [f.first for f in encoder.features], axis=1)
+    return summed
 
 
 def _largest(

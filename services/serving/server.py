@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import resource
+import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -60,6 +62,8 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(contract: Contract, environment: Environment, storage: Storage, listening: socket.socket) -> None:
     """Serves until the process is told to stop; requests in flight are answered first."""
     log_to_stderr()
+    # uvicorn raises the signal again once it has shut down: to be told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _allow_many_connections()
     config = uvicorn.Config(
         create_app(contract, environment, storage),
