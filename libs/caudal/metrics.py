@@ -148,8 +148,8 @@ def f1(labels: Array, scores: Array, threshold: float = 0.5) -> float:
 def cheapest_threshold(labels: Array, scores: Array, false_positive: float, false_negative: float) -> float:
     """The threshold at which decisions cost least.
 
-    Candidates are the middles between neighbouring scores, and thresholds that decide all rows one way; of equal
-    costs the one nearest to the threshold that is right for perfect probabilities, fp / (fp + fn), is taken.
+    Candidates are the middles between neighbouring scores, and thresholds that decide all rows one way; of those
+    that cost alike the one nearest to fp / (fp + fn), which is right for perfect probabilities, is taken.
     That one is also the answer when one class is missing (Elkan, 2001, The Foundations of Cost-Sensitive
     Learning).
     """
@@ -165,9 +165,11 @@ def cheapest_threshold(labels: Array, scores: Array, false_positive: float, fals
     missed = np.concatenate([[0.0], np.cumsum(positive)])
     raised = negative.sum() - np.concatenate([[0.0], np.cumsum(negative)])
     cost = false_positive * raised + false_negative * missed
-    edges = np.concatenate([[min(0.0, values[0])], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], 2)]])
-    # The middle of two neighbouring floats can round to the lower one, which would decide it positive.
-    edges[1:-1] = np.maximum(edges[1:-1], np.nextafter(values[:-1], 2))
+    # Thresholds in (values[i - 1], values[i]] decide alike: the middle is taken, and at the ends, where there is
+    # none, the one nearest to the ideal. The middle of two neighbouring floats can round to the lower one.
+    middles = np.maximum((values[1:] + values[:-1]) / 2, np.nextafter(values[:-1], 2))
+    all_positive, none_positive = min(values[0], ideal), max(np.nextafter(values[-1], 2), ideal)
+    edges = np.concatenate([[all_positive], middles, [none_positive]])
     cheapest = np.flatnonzero(cost <= cost.min() * (1 + 1e-12))
     return float(edges[cheapest[np.argmin(np.abs(edges[cheapest] - ideal))]])
 

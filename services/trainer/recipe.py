@@ -15,7 +15,6 @@ import numpy as np
 
 from caudal.metrics import cheapest_threshold
 from caudal.package import Calibrator, Encoder
-from caudal.package.reader import raw_scores
 from trainer.boosting import fit
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def learn(contract: Contract, rows: Rows) -> Learned:
         recent = rows.part(cut, len(rows))
         first_encoder = Encoder.fit(contract, rows.part(0, cut).batches())
         first = fit(contract, first_encoder, rows.part(0, cut), rounds, recent if model.early_stopping else None)
-        raw = _raw(first.booster, first_encoder, recent)
+        raw = recent.scores(first.booster, first_encoder)
         decided = decide(contract, recent.labels, raw, first.best)
     return Learned(fit(contract, encoder, rows, decided.rounds).booster, encoder, decided)
 
@@ -103,7 +102,3 @@ def _ideal_threshold(contract: Contract) -> float | None:
         if costs is None
         else costs.cost_false_positive / (costs.cost_false_positive + costs.cost_false_negative)
     )
-
-
-def _raw(booster: xgb.Booster, encoder: Encoder, rows: Rows) -> NDArray[Any]:
-    return np.concatenate([raw_scores(booster, encoder, batch) for batch in rows.batches()])

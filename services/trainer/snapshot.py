@@ -22,16 +22,19 @@ from caudal.event_time import event_times, happened_by
 from caudal.folders import CommittedFolder, FolderWriter, is_committed, open_folder
 from caudal.identity import SHORT, digest, format_instant
 from caudal.labels import encode_labels
+from caudal.package.reader import raw_scores
 from caudal.sql import quoted
 from caudal.tables import warehouse_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import xgboost as xgb
     from numpy.typing import NDArray
 
     from caudal.contract import Contract
     from caudal.environment import Environment
+    from caudal.package import Encoder
     from caudal.storage import Storage
     from caudal.warehouse import Warehouse
 
@@ -276,6 +279,11 @@ class Rows:
             encode_labels(self.contract, batch) for batch in self.snapshot.read([name], self.start, self.stop)
         ]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int8)
+
+    def scores(self, booster: xgb.Booster, encoder: Encoder) -> NDArray[Any]:
+        """A booster's raw scores of all rows, batch by batch."""
+        parts = [raw_scores(booster, encoder, batch) for batch in self.batches()]
+        return np.concatenate(parts) if parts else np.empty(0)
 
     def period(self) -> dict[str, str | None]:
         """The first and the last event time."""

@@ -14,24 +14,18 @@ import numpy as np
 import pyarrow as pa
 
 from caudal.errors import NotFound, StepFailed
-from caudal.identity import format_instant, model_version, parse_instant, unit_digest
+from caudal.identity import digest, format_instant, model_version, parse_instant, unit_digest
 from caudal.package.reader import ModelPackage, open_candidate, open_package
-from caudal.package.writer import PackageContent, write_package
-from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.tracking import Tracking
 from trainer import gate
 from trainer.evaluation import evaluate, slice_columns
-from trainer.snapshot import Rows, Snapshot, open_snapshot, take_snapshot
+from trainer.packaging import UNIT, write_candidate, write_refit
+from trainer.snapshot import Snapshot, open_snapshot, take_snapshot
 from trainer.split import TOO_FEW_ROWS, Split, TooFew, split
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from caudal.step import StepContext, StepResult
-    from trainer.recipe import Decided, Learned
-
-UNIT = "trainer"
 
 
 def snapshot(context: StepContext) -> StepResult:
@@ -68,11 +62,7 @@ def train(context: StepContext) -> StepResult:
     uri = context.environment.candidates(contract.name, version)
     candidate = _existing(context, uri)
     if candidate is None:
-        from trainer.recipe import learn
-
-        rows = taken.part(*parts.learn)
-        learned = learn(contract, rows)
-        candidate = _write_candidate(context, uri, version, taken, parts, rows, learned)
+        candidate = write_candidate(contract, context.storage, uri, version, taken, parts)
     result = {
         "version": version,
         "package": uri,
@@ -175,7 +165,17 @@ def promote(context: StepContext) -> StepResult:
     try:
         package = open_package(context.storage, uri)
     except NotFound:
-        package = _refit(context, uri, version, taken, Split.from_json(trained["split"]), judged)
+        candidate = open_candidate(context.storage, trained["package"])
+        package = write_refit(
+            contract,
+            context.storage,
+            uri,
+            version,
+            taken,
+            Split.from_json(trained["split"]),
+            candidate,
+            judged["metrics"],
+        )
     role = "champion" if head is None else environment.rollout
     entry = promotions.promote(
         version=version,
@@ -198,85 +198,7 @@ def promote(context: StepContext) -> StepResult:
     return {"version": version, "entry": entry.number, "role": entry.role, "seconds": _since(started)}
 
 
-def _refit(
-    context: StepContext, uri: str, version: str, taken: Snapshot, parts: Split, judged: StepResult
-) -> ModelPackage:
-    from caudal.package.onnx import prove_parity, to_onnx
-    from trainer.recipe import decide, relearn
-
-    contract = context.contract
-    candidate = open_candidate(context.storage, context.results["train"]["package"])
-    judging = taken.part(*parts.judge)
-    table = judging.table()
-    raw = candidate.raw_scores(table)
-    decided = decide(contract, judging.labels, raw, candidate.metadata["rounds"])
-    rows = taken.part(*parts.refit)
-    learned = relearn(contract, rows, decided)
-    booster = bytes(learned.booster.save_raw("ubj"))
-    onnx = to_onnx(learned.booster)
-    from caudal.package.reader import raw_scores
-
-    for batch in judging.batches(min(8192, learned.encoder.rows_at_once())):
-        prove_parity(onnx, learned.encoder.encode(batch), raw_scores(learned.booster, learned.encoder, batch))
-    scores = raw if decided.calibrator is None else decided.calibrator.apply(raw)
-    metadata = {
-        **_metadata(context, version, taken, rows, decided),
-        "judged": {
-            **judging.period(),
-            "version": candidate.version,
-            "rows": len(judging),
-            "threshold": candidate.threshold,
-            "level": contract.gate.against_champion.level,
-        },
-        "metrics": judged["metrics"],
-        "positions": parts.to_json(),
-    }
-    content = PackageContent(contract, booster, onnx, learned.encoder, metadata, _profile(contract, rows, scores))
-    return write_package(context.storage, uri, content)
-
-
-def _write_candidate(
-    context: StepContext, uri: str, version: str, taken: Snapshot, parts: Split, rows: Rows, learned: Learned
-) -> ModelPackage:
-    metadata = {
-        **_metadata(context, version, taken, rows, learned.decided),
-        "positions": {"learn": list(parts.learn)},
-    }
-    booster = bytes(learned.booster.save_raw("ubj"))
-    content = PackageContent(
-        context.contract, booster, None, learned.encoder, metadata, _profile(context.contract, rows, None)
-    )
-    return write_package(context.storage, uri, content)
-
-
-def _metadata(context: StepContext, version: str, taken: Snapshot, rows: Rows, decided: Decided) -> dict[str, Any]:
-    from caudal.labels import classes
-
-    contract = context.contract
-    return {
-        "version": version,
-        "contract": contract.name,
-        "model_digest": contract.model_digest(),
-        "type": contract.model.type,
-        "task": contract.task,
-        "classes": list(classes(contract)),
-        "unit": unit_digest(UNIT),
-        "snapshot": taken.id,
-        "trained": {**rows.period(), "rows": len(rows)},
-        "parameters": contract.model.parameters.model_dump(exclude_none=True),
-        "rounds": decided.rounds,
-        "threshold": decided.threshold,
-        "calibration": decided.calibrator.to_json() if decided.calibrator else None,
-    }
-
-
-def _profile(contract: Any, rows: Rows, scores: NDArray[Any] | None) -> dict[str, Any]:
-    return profile(contract, rows.table(), scores)
-
-
 def _version(context: StepContext, taken: Snapshot, part: dict[str, Any]) -> str:
-    from caudal.identity import digest
-
     return model_version(taken.id, context.contract.model_digest(), unit_digest(UNIT), digest(part))
 
 

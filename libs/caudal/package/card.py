@@ -20,7 +20,7 @@ def model_card(contract: Contract, metadata: Mapping[str, Any], profile: Mapping
         _quality(metadata),
         _features(contract),
         _limits(contract, metadata),
-        _drift_reference(profile),
+        _drift_reference(contract, profile),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -116,10 +116,13 @@ def _limits(contract: Contract, metadata: Mapping[str, Any]) -> str:
     return "## Limits\n\n" + _list(line for line in said if line)
 
 
-def _drift_reference(profile: Mapping[str, Any]) -> str:
-    rows = []
+def _drift_reference(contract: Contract, profile: Mapping[str, Any]) -> str:
+    rows, personal = [], contract.personal_columns()
     for name, seen in profile["features"].items():
-        if seen["kind"] == "numeric":
+        if name in personal:
+            # The smallest and the largest value are somebody's.
+            span = "personal, not shown"
+        elif seen["kind"] == "numeric":
             span = "" if seen["min"] is None else f"{seen['min']:g} to {seen['max']:g}"
         else:
             span = f"{len(seen['values'])} values"
