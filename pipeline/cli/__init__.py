@@ -24,12 +24,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ingest": ("steps", "ingest", "Step: load landed files into the lake, each once."),
     "etl": ("steps", "etl", "Step: check, deduplicate, derive features."),
     "score": ("steps", "score", "Step: score each new row once."),
+    "backfill": ("backfill", "command", "Score what arrived before there was a model."),
     "inputs": ("steps", "inputs", "Step: watch what comes in."),
     "outcomes": ("steps", "outcomes", "Step: watch quality, decide on retraining."),
     "snapshot": ("steps", "snapshot", "Step: fix the due, labelled rows."),
     "train": ("steps", "train", "Step: train a candidate."),
     "validate": ("steps", "validate", "Step: judge the candidate beside the champion."),
     "promote": ("steps", "promote", "Step: make a candidate that passed live."),
+    "doctor": ("doctor", "command", "Cloud: find what a deployment lacks, and tell the mend."),
+    "release": ("release", "command", "Cloud: build images and zips by content; write release.json."),
+    "plan": ("plan", "plan_command", "Cloud: tell what a deployment would change."),
+    "apply": ("plan", "apply_command", "Cloud: deploy exactly what was planned."),
+    "publish": ("release", "publish_command", "Cloud: end a deployment; start a run of the new code."),
 }
 
 

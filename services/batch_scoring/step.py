@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion"
 Choose = Callable[[datetime], Promotion | None]
+Act = Literal["score", "backfill"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def score(context: StepContext, shard: Shard = WHOLE) -> StepResult:
     if champion is None:
         return {"rows": 0, "model_version": None, "by_version": {}, "reason": NO_CHAMPION}
     lives = _Lives(promotions)
-    made = _score_pending(context, shard, lives.at, lives.first)
+    made = _score_pending(context, shard, lives.at, lives.first, "score")
     return {
         "rows": sum(made.values()),
         "model_version": champion.version,
@@ -91,7 +92,7 @@ def backfill(context: StepContext, version: str | None = None) -> StepResult:
             where=context.contract.name,
             mend=f"leave the version out, or make {version} live first (`caudal models promote`)",
         )
-    made = _score_pending(context, WHOLE, lambda first_as_of: champion, None)
+    made = _score_pending(context, WHOLE, lambda first_as_of: champion, None, "backfill")
     return {
         "rows": sum(made.values()),
         "model_version": champion.version,
@@ -120,19 +121,19 @@ class _Lives:
 
 
 def _score_pending(
-    context: StepContext, shard: Shard, choose: Choose, arrived_after: datetime | None
+    context: StepContext, shard: Shard, choose: Choose, arrived_after: datetime | None, act: Act
 ) -> dict[str, int]:
-    """Rows predicted in this run by model version."""
+    """Rows predicted by this act of this run, by model version."""
     with context.warehouse as warehouse:
         table = predictions_table(context.contract)
         # A run that was killed between two loads: what it had loaded counts as its own.
         made = {
             version: outcome.rows
             for version in _versions_of_run(context)
-            if (outcome := warehouse.loaded(table, _load_id(context, version, shard)))
+            if (outcome := warehouse.loaded(table, _load_id(context, act, version, shard)))
         }
         for version, staged in _stage(context, shard, choose, arrived_after, skip=frozenset(made)).items():
-            made[version] = warehouse.load(table, [staged], _load_id(context, version, shard)).rows
+            made[version] = warehouse.load(table, [staged], _load_id(context, act, version, shard)).rows
             context.storage.delete(staged)
     return dict(sorted(made.items()))
 
@@ -146,8 +147,10 @@ def _versions_of_run(context: StepContext) -> Iterator[str]:
     yield from found.column("model_version").to_pylist()
 
 
-def _load_id(context: StepContext, version: str, shard: Shard) -> str:
-    return digest("predictions", context.contract.name, context.run.id, version, shard.index, shard.count)[:16]
+def _load_id(context: StepContext, act: Act, version: str, shard: Shard) -> str:
+    return digest("predictions", context.contract.name, context.run.id, act, version, shard.index, shard.count)[
+        :16
+    ]
 
 
 @dataclass
