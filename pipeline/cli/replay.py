@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
     from pipeline.report.render import render
 
     goes_on = replay.prepare(fresh=fresh)
-    progress = Progress(screen)
+    progress = Progress(screen, replay.contract.monitor.quality.metric)
     if screen is not None:
         screen.print(
             f"{'Going on with the' if goes_on else 'The'} replay of {replay.contract.name}, by {replay.every}"
@@ -118,8 +119,9 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
 class Progress:
     """Shows the month, the step, rows, alarms and promotions while a replay goes on; silent without a screen."""
 
-    def __init__(self, screen: Console | None) -> None:
+    def __init__(self, screen: Console | None, metric: str) -> None:
         self._screen = screen
+        self._metric = metric
         self._status: Status | None = None
         self._running: list[str] = []
         self._guard = threading.Lock()
@@ -161,11 +163,10 @@ class Progress:
         from pipeline.replay.report import alarm_text, verdict_text
 
         results = month.record.results
-        outcomes = results.get("outcomes", {})
         alarms = [a for step in ("inputs", "outcomes") for a in results.get(step, {}).get("alarms", ())]
         line = Text(
             f"{month.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
-            f"{results.get('score', {}).get('rows', 0):>6}  {_quality(outcomes):<12} "
+            f"{results.get('score', {}).get('rows', 0):>6}  {self._quality(results):<12} "
         )
         said = []
         verdict = verdict_text(results)
@@ -179,11 +180,10 @@ class Progress:
             line.append(("; " if position else "") + text, style=style)
         self._screen.print(line, no_wrap=True, overflow="ellipsis")
 
-
-def _quality(outcomes: dict[str, Any]) -> str:
-    quality = outcomes.get("quality") or {}
-    value = quality.get("value")
-    return f"{quality.get('metric', '')} {value:.3f}" if isinstance(value, float) else "-"
+    def _quality(self, results: Mapping[str, Any]) -> str:
+        """What the labels that became due in this period say of the live model."""
+        value = results.get("outcomes", {}).get("measures", {}).get(f"live_{self._metric}")
+        return "-" if value is None else f"{self._metric} {value:.3f}"
 
 
 def show_summary(summary: dict[str, Any], folder: Path) -> None:
