@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,26 @@ def _deployment(name: str) -> Deployment:
 @_environment
 @click.option("--unit", "units", multiple=True, help="Only this unit; others keep their digest. May be repeated.")
 @click.option("--from", "source", metavar="ENV", help="Bring the release that was built for ENV; build nothing.")
+@click.option("--deployed", is_flag=True, help="Fetch the release that --env runs; build nothing.")
+@click.option("--check", is_flag=True, help="Build without a registry, to see that it builds; write nothing.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `--dry-run --json` told of another commit: leave out the units that are still the same.",
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where release.json is written.")
 @click.option("--dry-run", is_flag=True, help="Tell what is built from what; call nothing, write nothing.")
 @json_option
 def command(
-    env: str, units: tuple[str, ...], source: str | None, output: Path | None, dry_run: bool, as_json: bool
+    env: str,
+    units: tuple[str, ...],
+    source: str | None,
+    deployed: bool,
+    check: bool,
+    against: Path | None,
+    output: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Build images and zips by their content, and write release.json, as CI does.
 
@@ -49,6 +65,9 @@ def command(
 
     root = project_root()
     chosen = choose_units(root, units)
+    if against is not None:
+        told_before = {row["unit"]: row["content"] for row in json.loads(against.read_text())["units"]}
+        chosen = tuple(unit for unit in chosen if told_before.get(unit.name) != unit.content())
     if dry_run:
         rows = [{"unit": u.name, "kind": u.kind, "content": u.content(), "files": len(u.files())} for u in chosen]
         if as_json:
@@ -59,18 +78,32 @@ def command(
                        numbers=["files"])  # fmt: skip
         return
 
+    from pipeline.release.build import check_build
+
+    if check:
+        for unit in chosen:
+            check_build(unit)
+            click.echo(f"{unit.name}: it builds")
+        return
+
     from caudal.backends import open_storage
     from caudal.errors import UsageError
     from caudal.storage.port import to_json
     from infra.release import Release
     from pipeline.release.build import Builder, Built
+    from pipeline.release.publish import release_uri
     from pipeline.runs import git_commit
 
     deployment = _deployment(env)
-    builder = Builder(deployment.names, open_storage(deployment.environment), git_commit())
+    storage = open_storage(deployment.environment)
+    builder = Builder(deployment.names, storage, git_commit())
     path = output or release_path(root)
+    if deployed:
+        path.write_bytes(storage.read(release_uri(deployment.environment)))
     before = load_release(path)
-    if source is not None:
+    if deployed and before is not None:
+        release = before
+    elif source is not None:
         if before is None:
             raise UsageError(
                 "there is no release to bring", where=str(path), mend=f"build it: caudal release --env {source}"
@@ -108,7 +141,7 @@ def publish_command(env: str, start: bool, as_json: bool) -> None:
     from caudal.backends import open_storage
     from caudal.errors import UsageError
     from pipeline.cli.output import show_json
-    from pipeline.release.publish import post_as_caller, publish, start_argument, start_run
+    from pipeline.release.publish import post_as_caller, publish, publish_release, start_argument, start_run
 
     deployment = _deployment(env)
     release = deployment.release
@@ -118,6 +151,7 @@ def publish_command(env: str, start: bool, as_json: bool) -> None:
         )
     storage = open_storage(deployment.environment)
     digests = {unit: release.digest(unit) for unit in release.units}
+    publish_release(storage, deployment.environment, release.model_dump(mode="json"))
     done = []
     for contract in deployment.contracts:
         published = publish(storage, contract, deployment.environment, deployment.names, digests, release.commit)

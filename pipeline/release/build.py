@@ -124,6 +124,21 @@ class Builder:
             return None
 
 
+def check_build(unit: Unit, runner: Runner = run) -> None:
+    """Builds a unit for nobody: it needs no registry and leaves nothing but a cache.
+
+    Raises:
+        CommandFailed: it does not build.
+    """
+    if unit.kind == "zip":
+        build_archive(unit)
+        return
+    with build_context(unit) as context:
+        dockerfile = str(context / "services" / unit.name / "Dockerfile")
+        build = ["docker", "buildx", "build", "--platform", PLATFORM, "--output", "type=cacheonly"]
+        runner([*build, "--file", dockerfile, str(context)])
+
+
 def build_command(unit: Unit, content: str, commit: str, tag: str, context: Path, metadata: Path) -> list[str]:
     """How docker is called.
 

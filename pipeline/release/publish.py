@@ -67,6 +67,18 @@ def publish(
     return Published(contract.name, config, uri)
 
 
+def publish_release(storage: Storage, environment: Environment, release: Mapping[str, Any]) -> str:
+    """Keeps release.json where it is deployed, for whoever asks what runs there; returns its URI."""
+    uri = release_uri(environment)
+    storage.write_json(uri, dict(release))
+    return uri
+
+
+def release_uri(environment: Environment) -> str:
+    """Where the release that an environment runs is kept."""
+    return join(environment.places.artifacts, "config", "deployed", "release.json")
+
+
 def start_argument(
     environment: Environment, digests: Mapping[str, str], config: str, now: datetime | None = None
 ) -> dict[str, str]:
