@@ -13,7 +13,14 @@ from caudal.contract import Contract
 from caudal.environment import Environment, load_environment
 from caudal.package import ModelPackage
 from caudal.storage import Storage
-from tests.serving.made import Served, bank_rows, make_model, promote, served
+from tests.serving.made import WHEN, Served, bank_rows, make_model, promote, served
+
+
+@pytest.fixture
+def quick(local_environment: Environment) -> Environment:
+    """An environment whose server looks at the ledger at every request."""
+    serving = local_environment.serving.model_copy(update={"look_every": WHEN - WHEN})
+    return local_environment.model_copy(update={"serving": serving})
 
 
 @pytest.fixture(scope="session")

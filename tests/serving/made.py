@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,3 +128,11 @@ def served(contract: Contract, environment: Environment, storage: Storage) -> It
 def lines(path: str) -> list[dict[str, Any]]:
     """A prediction log's lines."""
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what a server does beside its requests."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)

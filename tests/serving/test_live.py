@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +24,7 @@ from caudal.storage.files import file_path
 from serving.arms import belongs_to_challenger
 from serving.live import LiveModels
 from serving.telemetry import Telemetry
-from tests.serving.made import WHEN, lines, make_model, promote, served
-
-
-@pytest.fixture
-def quick(local_environment: Environment) -> Environment:
-    """An environment whose server looks at the ledger at every request."""
-    serving = local_environment.serving.model_copy(update={"look_every": WHEN - WHEN})
-    return local_environment.model_copy(update={"serving": serving})
+from tests.serving.made import WHEN, lines, make_model, promote, served, until
 
 
 def tried(environment: Environment, **traffic: Any) -> Environment:
@@ -48,14 +40,6 @@ def make(
     return lambda rounds: make_model(
         local_storage, local_environment, bank_contract, all_bank_rows.slice(0, 3000), rounds=rounds
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what a server does beside its requests."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture

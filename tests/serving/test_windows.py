@@ -1,0 +1,258 @@
+"""Contracts with windows: aggregates in the request, or a key whose published state is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from caudal.backends import open_storage
+from caudal.contract import Contract, load_contract
+from caudal.entity_state import Publications
+from caudal.environment import Environment
+from caudal.package import Encoder, ModelPackage
+from etl_beam.calendar_features import calendar_features
+from serving.instances import InstanceReader
+from tests.serving.made import lines, make_model, promote, served, until
+from tests.world import World
+
+DAY = timedelta(days=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+AS_OF = START + 60 * DAY
+
+
+def transactions(count: int, seed: int = 0) -> dict[str, Any]:
+    """Made-up rows of the contract with its derived features; figures of any kind, since no window is computed."""
+    generator = np.random.default_rng(seed)
+    seconds = np.sort(generator.integers(0, 60 * 86400, count))
+    times = [START + timedelta(seconds=int(second)) for second in seconds]
+    amount = generator.gamma(2.0, 30.0, count).round(2)
+    columns: dict[str, Any] = {
+        "transaction_id": (np.arange(count) + 3_000_000_000_000_000_000).tolist(),
+        "occurred_at": times,
+        "customer_id": generator.integers(0, 40, count).tolist(),
+        "terminal_id": generator.integers(0, 15, count).tolist(),
+        "amount": amount.tolist(),
+        "is_fraud": (amount > 90).tolist(),
+        "weekend": [time.weekday() >= 5 for time in times],
+        "night": [time.hour <= 6 for time in times],
+    }
+    for entity, aggregates in (
+        ("customer_id", ("count", "mean_amount")),
+        ("terminal_id", ("count", "rate_is_fraud")),
+    ):
+        for length in ("1d", "7d", "30d"):
+            for aggregate in aggregates:
+                values = generator.gamma(2.0, 3.0, count)
+                empty = generator.random(count) < 0.1
+                columns[f"{entity}_{aggregate}_{length}"] = [
+                    None if none and aggregate != "count" else float(value)
+                    for value, none in zip(values, empty, strict=True)
+                ]
+    return columns
+
+
+@pytest.fixture(scope="session")
+def wallet(repository: Any) -> Contract:
+    return load_contract(repository / "contracts" / "wallet.yaml")
+
+
+@pytest.fixture
+def world(wallet: Contract, quick: Environment) -> World:
+    return World(wallet, quick)
+
+
+@pytest.fixture
+def rows(world: World) -> pa.Table:
+    return world.arrive(transactions(600), AS_OF)
+
+
+@pytest.fixture
+def package(world: World, rows: pa.Table) -> ModelPackage:
+    made = make_model(world.storage, world.environment, world.contract, rows)
+    promote(world.storage, world.environment, made)
+    return made
+
+
+def derived(contract: Contract) -> list[str]:
+    return [name for window in contract.features.windows for name in window.feature_names()]
+
+
+def requests(contract: Contract, rows: pa.Table, names: list[str]) -> list[dict[str, Any]]:
+    wanted = rows.select([contract.key, contract.event_time, *contract.features.numeric, *names]).to_pylist()
+    return [
+        {**row, "occurred_at": row["occurred_at"].isoformat(), "amount": float(row["amount"])} for row in wanted
+    ]
+
+
+def test_rows_with_their_aggregates_are_scored_over_http_as_offline(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    instances = requests(world.contract, rows, derived(world.contract))
+    with served(world.contract, world.environment, world.storage) as server:
+        answer = server.client.post("/v1/predict/batch", json={"instances": instances})
+    assert answer.status_code == 200, answer.text
+    made = answer.json()["predictions"]
+    assert np.abs(np.array([one["score"] for one in made]) - package.score(rows)).max() < 1e-6
+    assert [one["key"] for one in made] == rows.column("transaction_id").to_pylist()
+    assert all(one["state"] == {} for one in made)
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"), [("UTC", [0, 6]), ("Europe/Lisbon", [22, 5]), ("Asia/Kolkata", [3, 3])]
+)
+def test_calendar_features_are_those_of_etl(small_contract: Any, zone: str, hours: list[int]) -> None:
+    contract = small_contract(
+        {"features.calendar": ["weekend", "night"], "features.night_hours": hours}, time_zone=zone
+    )
+    reader = InstanceReader(contract, Encoder.of(contract, {"channel": []}), {}, batch=10)
+    moments = [datetime(2026, 3, 27, tzinfo=UTC) + timedelta(minutes=17 * i) for i in range(500)]
+    times = pa.chunked_array([pa.array(moments, pa.timestamp("us", tz="UTC"))])
+    offline = {name: column.to_pylist() for name, column in calendar_features(contract, times).items()}
+    rows = [reader.one(f'{{"payment":1,"paid_at":"{moment.isoformat()}"}}'.encode()).row for moment in moments]
+    assert {name: [row[name] for row in rows] for name in offline} == offline
+    assert {True, False} == set(offline["weekend"]) == set(offline["night"])
+
+
+def test_a_key_stands_for_the_features_of_its_entitys_latest_row(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    contract = world.contract
+    Publications(world.storage, world.environment, contract).publish(world.warehouse, "commit-1", AS_OF)
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in sorted(rows.to_pylist(), key=lambda row: (row["occurred_at"], row["transaction_id"])):
+        for entity in ("customer_id", "terminal_id"):
+            latest[entity, row[entity]] = row
+    moment = AS_OF + DAY
+    instance = {
+        "transaction_id": 1,
+        "occurred_at": moment.isoformat(),
+        "amount": 20.5,
+        "entities": {"customer_id": 3, "terminal_id": 7},
+    }
+    customer, terminal = latest["customer_id", 3], latest["terminal_id", 7]
+    whole = {
+        "transaction_id": 1,
+        "occurred_at": moment.isoformat(),
+        "amount": 20.5,
+        **{name: customer[name] for name in derived(contract) if name.startswith("customer_id")},
+        **{name: terminal[name] for name in derived(contract) if name.startswith("terminal_id")},
+    }
+    with served(contract, world.environment, world.storage) as server:
+        looked_up, said = server.predict(instance).json(), server.predict(whole).json()
+        told = lines(world.environment.serving.prediction_log)[-1]
+    assert looked_up["score"] == said["score"]
+    assert looked_up["flags"] == []
+    for entity, row in (("customer_id", customer), ("terminal_id", terminal)):
+        state = looked_up["state"][entity]
+        assert datetime.fromisoformat(state["as_of"]) == row["occurred_at"]
+        assert state["age_seconds"] == (moment - row["occurred_at"]).total_seconds()
+    assert said["state"] == {}
+    assert not {"entities", "customer_id"} & set(told)
+
+
+def test_what_the_request_says_itself_goes_before_the_published_state(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    contract = world.contract
+    Publications(world.storage, world.environment, contract).publish(world.warehouse, "commit-1", AS_OF)
+    whole = next(
+        row
+        for row in requests(contract, rows, derived(contract))
+        if all(row[name] is not None for name in derived(contract))
+    )
+    keys = {"entities": {"customer_id": 3, "terminal_id": 7}}
+    looked_up = {name: value for name, value in whole.items() if name not in derived(contract)} | keys
+    with served(contract, world.environment, world.storage) as server:
+        alone, both, other = (server.predict(row).json() for row in (whole, whole | keys, looked_up))
+    assert both["score"] == alone["score"] != other["score"]
+    assert both["state"] == {}
+
+
+def test_an_entity_of_which_nothing_is_known_is_flagged_and_a_request_without_any_is_refused(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    instance = {"transaction_id": 1, "amount": 20.5, "entities": {"customer_id": 4_000_000, "terminal_id": 0}}
+    with served(world.contract, world.environment, world.storage) as server:
+        # Nothing was published yet.
+        answer = server.predict(instance).json()
+        assert {(flag["field"], flag["flag"]) for flag in answer["flags"]} == {
+            ("customer_id", "no_state"),
+            ("terminal_id", "no_state"),
+        }
+        Publications(world.storage, world.environment, world.contract).publish(world.warehouse, "c", AS_OF)
+        until(lambda: server.predict(instance).json()["state"]["terminal_id"]["as_of"] is not None)
+        answer = server.predict(instance).json()
+        assert answer["flags"] == [{"field": "customer_id", "flag": "no_state"}]
+        assert answer["state"]["customer_id"] == {"as_of": None, "age_seconds": None}
+        del instance["entities"]["customer_id"]  # type: ignore[attr-defined]
+        refused = server.predict(instance)
+        assert refused.status_code == 422
+        assert refused.json()["detail"][0]["loc"] == ["body", "entities", "customer_id"]
+
+
+def test_a_state_that_is_older_than_the_contract_allows_is_flagged(
+    wallet: Contract,
+    quick: Environment,
+) -> None:
+    from caudal.contract import parse_contract
+
+    contract = parse_contract(wallet.text + "\nserving: {state_within: 2d}\n")
+    world = World(contract, quick)
+    rows = world.arrive(transactions(300), AS_OF)
+    promote(world.storage, quick, make_model(world.storage, quick, contract, rows))
+    Publications(world.storage, quick, contract).publish(world.warehouse, "c", AS_OF)
+    latest = max(row["occurred_at"] for row in rows.to_pylist() if row["customer_id"] == 5)
+    both = {"customer_id": 5, "terminal_id": 1}
+    with served(contract, quick, world.storage) as server:
+        for age, expected in ((timedelta(hours=47), set()), (timedelta(hours=49), {"customer_id"})):
+            moment = (latest + age).isoformat()
+            row = {"transaction_id": 1, "amount": 2.0, "occurred_at": moment, "entities": both}
+            flags = server.predict(row).json()["flags"]
+            assert {f["field"] for f in flags if f["flag"] == "stale_state"} & {"customer_id"} == expected
+
+
+def test_publishing_again_changes_nothing_and_a_later_commit_is_taken_up(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    publications = Publications(world.storage, world.environment, world.contract)
+    first = publications.publish(world.warehouse, "commit-1", AS_OF)
+    assert publications.publish(world.warehouse, "commit-1", AS_OF) == first
+    assert len(publications) == 1
+    instance = {"transaction_id": 1, "amount": 20.5, "entities": {"customer_id": 3, "terminal_id": 7}}
+    with served(world.contract, world.environment, world.storage) as server:
+        before = server.predict(instance).json()["state"]["customer_id"]["as_of"]
+        later = transactions(50, seed=1)
+        later["transaction_id"] = list(range(1, 51))
+        later["customer_id"] = [3] * 50
+        later["occurred_at"] = [AS_OF + timedelta(minutes=i) for i in range(50)]
+        world.arrive(later, AS_OF + DAY)
+        publications.publish(world.warehouse, "commit-2", AS_OF + DAY)
+        until(lambda: server.predict(instance).json()["state"]["customer_id"]["as_of"] != before)
+        assert len(publications) == 2
+
+
+def test_an_entity_without_a_row_within_reach_of_a_window_is_not_published(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    """30 days and a delay of 7 are the longest reach here."""
+    publications = Publications(world.storage, world.environment, world.contract)
+    publications.publish(world.warehouse, "later", AS_OF + 20 * DAY)
+    newest = publications.newest()
+    assert newest is not None
+    published = newest.table("customer_id")
+    recent = {row["customer_id"] for row in rows.to_pylist() if row["occurred_at"] >= AS_OF + 20 * DAY - 38 * DAY}
+    assert set(published.column("key").to_pylist()) == recent
+    assert published.column("key").to_pylist() == sorted(recent)
+
+
+def test_a_contract_without_windows_publishes_nothing(
+    bank_contract: Contract, local_environment: Environment
+) -> None:
+    storage = open_storage(local_environment)
+    publications = Publications(storage, local_environment, bank_contract)
+    assert publications.publish(None, "c", AS_OF) is None  # type: ignore[arg-type]
+    assert len(publications) == 0
