@@ -54,6 +54,9 @@ test-workflow: $(VENV)/dev.stamp .venv-workflows_emulator/stamp ## Run the compi
 lint-ci: $(VENV)/dev.stamp .venv-ci_tools/stamp ## Check the GitHub workflows and the Dockerfiles
 	@$(BIN)/python -m pytest tests/ci $(ARGS)
 
+.PHONY: tools
+tools: .venv-workflows_emulator/stamp .venv-ci_tools/stamp .venv-rehearsal/stamp .venv-checkov/stamp ## Install tools that need environments of their own
+
 .PHONY: format
 format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff check --fix
