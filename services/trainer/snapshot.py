@@ -126,21 +126,21 @@ def _commit(
 
 def rows_digest(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
     """A hash of names, types and values, row by row in order; how rows are cut into batches does not matter."""
-    values = [hashlib.sha256() for _ in schema]
-    present = [hashlib.sha256() for _ in schema]
+    hashes = [{part: hashlib.sha256() for part in ("present", "lengths", "values")} for _ in schema]
     rows = 0
     for batch in batches:
         rows += batch.num_rows
-        for column, value, mask in zip(batch.columns, values, present, strict=True):
-            mask.update(np.asarray(pc.is_valid(column).cast(pa.uint8())).tobytes())
+        for column, parts in zip(batch.columns, hashes, strict=True):
+            parts["present"].update(np.asarray(pc.is_valid(column).cast(pa.uint8())).tobytes())
             if pa.types.is_string(column.type):
                 text = pc.fill_null(column, "")
-                mask.update(np.asarray(pc.binary_length(text), dtype=np.int64).tobytes())
-                value.update(_characters(text))
+                parts["lengths"].update(np.asarray(pc.binary_length(text), dtype=np.int64).tobytes())
+                parts["values"].update(_characters(text))
             else:
-                value.update(_fixed_width(column))
-    hashes = [(v.hexdigest(), p.hexdigest()) for v, p in zip(values, present, strict=True)]
-    return digest("snapshot", rows, [(f.name, str(f.type)) for f in schema], hashes)[:SHORT]
+                parts["values"].update(_fixed_width(column))
+    names = [(field.name, str(field.type)) for field in schema]
+    found = [{part: value.hexdigest() for part, value in parts.items()} for parts in hashes]
+    return digest("snapshot", rows, names, found)[:SHORT]
 
 
 def _characters(column: pa.Array) -> memoryview:
@@ -220,6 +220,10 @@ class Snapshot:
         self.rows: int = folder.facts["rows"]
         self._files = _Files(storage, [folder.file_uri(name) for name in sorted(folder.entries)])
 
+    @property
+    def schema(self) -> pa.Schema:
+        return self._files.schema
+
     @cached_property
     def event_times(self) -> NDArray[Any]:
         """The instants of the rows' events, datetime64[us] in UTC, in order."""
@@ -230,7 +234,7 @@ class Snapshot:
 
     @cached_property
     def _whole(self) -> pa.Table:
-        return pa.Table.from_batches(self._files.batches(), self._files.schema)
+        return pa.Table.from_batches(self._files.batches(), self.schema)
 
     def part(self, start: int, stop: int) -> Rows:
         """The rows from position `start` up to `stop`."""
@@ -269,7 +273,7 @@ class Rows:
 
     def table(self) -> pa.Table:
         """All rows at once; for parts that fit into memory."""
-        return pa.Table.from_batches(self.batches())
+        return pa.Table.from_batches(self.batches(), self.snapshot.schema)
 
     @cached_property
     def labels(self) -> NDArray[Any]:
