@@ -90,6 +90,11 @@ class Promotions:
         """
         return self._last(lambda entry: entry.role == "champion" and entry.as_of < as_of)
 
+    def challenger_at(self, as_of: datetime) -> Promotion | None:
+        """The challenger that is on trial at `as_of`: the last entry strictly before, if it named one."""
+        last = self._last(lambda entry: entry.as_of < as_of)
+        return last if last is not None and last.role == "challenger" else None
+
     def promote(
         self,
         *,

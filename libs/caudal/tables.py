@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -130,6 +130,11 @@ def predictions_table(contract: Contract) -> Table:
     )
 
 
+def shadow_table(contract: Contract) -> Table:
+    """What a challenger says of the rows that the champion scores; like the predictions, and nobody acts on it."""
+    return replace(predictions_table(contract), name=f"{contract.name}_shadow")
+
+
 def monitoring_table() -> Table:
     """What the monitor measured, in long form: one row a contract, as-of, measure and feature."""
     return Table(
@@ -176,6 +181,7 @@ def contract_tables(contract: Contract) -> tuple[Table, ...]:
         warehouse_table(contract),
         rejected_table(contract),
         predictions_table(contract),
+        shadow_table(contract),
         monitoring_table(),
         covered_table(),
     )

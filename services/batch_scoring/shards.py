@@ -32,5 +32,5 @@ def _sum(parts: list[dict[str, Any]]) -> StepResult:
     by_version: Counter[str] = Counter()
     for part in parts:
         by_version.update(part["by_version"])
-    rows = sum(part["rows"] for part in parts)
-    return {**parts[0], "rows": rows, "by_version": dict(sorted(by_version.items()))}
+    sums = {name: sum(part[name] for part in parts) for name in ("rows", "shadow", "seconds")}
+    return {**parts[0], **sums, "by_version": dict(sorted(by_version.items()))}

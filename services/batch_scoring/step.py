@@ -8,6 +8,7 @@ shard.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,14 +25,14 @@ from caudal.identity import digest
 from caudal.promotions import Promotion, Promotions
 from caudal.sql import quoted
 from caudal.step import StepContext, StepResult
-from caudal.tables import predictions_table, warehouse_table
+from caudal.tables import Table, predictions_table, shadow_table, warehouse_table
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
 
 NO_CHAMPION = "no champion"
 Choose = Callable[[datetime], Promotion | None]
-Act = Literal["score", "backfill"]
+Act = Literal["score", "backfill", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -51,25 +52,46 @@ class Shard:
 WHOLE = Shard()
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is scored, by which model, and where the scores go.
+
+    Attributes:
+        choose: the model for what first arrived at an as-of.
+        arrived_after: only rows that first arrived later; all when None.
+        version: rows count as scored when they have a score of this version; of any version when None.
+    """
+
+    act: Act
+    table: Table
+    choose: Choose
+    arrived_after: datetime | None = None
+    version: str | None = None
+
+
 def score(context: StepContext, shard: Shard = WHOLE) -> StepResult:
     """Scores the keys that have arrived since there is a champion and have no prediction yet.
 
+    While a challenger is on trial it scores what arrives too, into a table of its own.
+
     Returns:
         `rows`: predictions that this run made; `model_version`: the champion of this as-of; `by_version`; `reason`
-        when there is no champion.
+        when there is no champion; `shadow`: rows that a challenger scored; `seconds` that scoring took.
     """
+    started = time.perf_counter()
     promotions = Promotions(context.storage, context.environment.ledger(context.contract.name, "promotions"))
     champion = promotions.live_at(context.run.as_of)
     if champion is None:
-        return {"rows": 0, "model_version": None, "by_version": {}, "reason": NO_CHAMPION}
+        return {**_result(None, {}, {}, started), "reason": NO_CHAMPION}
     lives = _Lives(promotions)
-    made = _score_pending(context, shard, lives.at, lives.first, "score")
-    return {
-        "rows": sum(made.values()),
-        "model_version": champion.version,
-        "by_version": made,
-        "reason": None,
-    }
+    made = _do(context, shard, _Work("score", predictions_table(context.contract), lives.at, lives.first))
+    shadow: dict[str, int] = {}
+    challenger = promotions.challenger_at(context.run.as_of)
+    if challenger is not None:
+        table, version = shadow_table(context.contract), challenger.version
+        trial = _Work("shadow", table, lambda first_as_of: challenger, challenger.as_of, version)
+        shadow = _do(context, shard, trial)
+    return _result(champion.version, made, shadow, started)
 
 
 def backfill(context: StepContext, version: str | None = None) -> StepResult:
@@ -82,6 +104,7 @@ def backfill(context: StepContext, version: str | None = None) -> StepResult:
         UsageError: there is no champion, or another version is live. Predictions are what the live model said,
             once; rescoring them with another model is an evaluation and belongs elsewhere.
     """
+    started = time.perf_counter()
     promotions = Promotions(context.storage, context.environment.ledger(context.contract.name, "promotions"))
     champion = promotions.head()
     if champion is None:
@@ -92,12 +115,18 @@ def backfill(context: StepContext, version: str | None = None) -> StepResult:
             where=context.contract.name,
             mend=f"leave the version out, or make {version} live first (`caudal models promote`)",
         )
-    made = _score_pending(context, WHOLE, lambda first_as_of: champion, None, "backfill")
+    work = _Work("backfill", predictions_table(context.contract), lambda first_as_of: champion)
+    return _result(champion.version, _do(context, WHOLE, work), {}, started)
+
+
+def _result(version: str | None, made: dict[str, int], shadow: dict[str, int], started: float) -> StepResult:
     return {
         "rows": sum(made.values()),
-        "model_version": champion.version,
+        "model_version": version,
         "by_version": made,
         "reason": None,
+        "shadow": sum(shadow.values()),
+        "seconds": round(time.perf_counter() - started, 3),
     }
 
 
@@ -120,37 +149,32 @@ class _Lives:
         return min(champion.as_of for champion in champions)
 
 
-def _score_pending(
-    context: StepContext, shard: Shard, choose: Choose, arrived_after: datetime | None, act: Act
-) -> dict[str, int]:
-    """Rows predicted by this act of this run, by model version."""
+def _do(context: StepContext, shard: Shard, work: _Work) -> dict[str, int]:
+    """Rows scored by this act of this run, by model version."""
     with context.warehouse as warehouse:
-        table = predictions_table(context.contract)
         # A run that was killed between two loads: what it had loaded counts as its own.
         made = {
             version: outcome.rows
-            for version in _versions_of_run(context)
-            if (outcome := warehouse.loaded(table, _load_id(context, act, version, shard)))
+            for version in _versions_of_run(context, work)
+            if (outcome := warehouse.loaded(work.table, _load_id(context, work, version, shard)))
         }
-        for version, staged in _stage(context, shard, choose, arrived_after, skip=frozenset(made)).items():
-            made[version] = warehouse.load(table, [staged], _load_id(context, act, version, shard)).rows
+        for version, staged in _stage(context, shard, work, skip=frozenset(made)).items():
+            made[version] = warehouse.load(work.table, [staged], _load_id(context, work, version, shard)).rows
             context.storage.delete(staged)
     return dict(sorted(made.items()))
 
 
-def _versions_of_run(context: StepContext) -> Iterator[str]:
-    table = predictions_table(context.contract)
+def _versions_of_run(context: StepContext, work: _Work) -> Iterator[str]:
     found = context.warehouse.query(
-        f"SELECT DISTINCT model_version FROM {table.sql_name} WHERE as_of = @as_of",
+        f"SELECT DISTINCT model_version FROM {work.table.sql_name} WHERE as_of = @as_of",
         {"as_of": context.run.as_of},
     )
     yield from found.column("model_version").to_pylist()
 
 
-def _load_id(context: StepContext, act: Act, version: str, shard: Shard) -> str:
-    return digest("predictions", context.contract.name, context.run.id, act, version, shard.index, shard.count)[
-        :16
-    ]
+def _load_id(context: StepContext, work: _Work, version: str, shard: Shard) -> str:
+    parts = (context.contract.name, context.run.id, work.act, version, shard.index, shard.count)
+    return digest("predictions", *parts)[:16]
 
 
 @dataclass
@@ -159,34 +183,28 @@ class _Outputs:
 
     context: StepContext
     shard: Shard
+    work: _Work
     uris: dict[str, str] = field(default_factory=dict)
 
     def open(self, version: str, stack: ExitStack) -> pq.ParquetWriter:
-        name = f"{version}-{self.shard.index:04d}-of-{self.shard.count:04d}.parquet"
+        name = f"{self.work.act}-{version}-{self.shard.index:04d}-of-{self.shard.count:04d}.parquet"
         uri = self.context.environment.staging(
             self.context.contract.name, "predictions", self.context.run.id, name
         )
         self.uris[version] = uri
         stream = stack.enter_context(self.context.storage.writer(uri))
-        schema = predictions_table(self.context.contract).schema
-        return stack.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
+        return stack.enter_context(pq.ParquetWriter(stream, self.work.table.schema, compression="zstd"))
 
 
-def _stage(
-    context: StepContext,
-    shard: Shard,
-    choose: Choose,
-    arrived_after: datetime | None,
-    skip: frozenset[str],
-) -> dict[str, str]:
+def _stage(context: StepContext, shard: Shard, work: _Work, skip: frozenset[str]) -> dict[str, str]:
     """Scores every pending row of this shard; returns the staged file of each model version."""
     packages: dict[str, ModelPackage] = {}
     writers: dict[str, pq.ParquetWriter] = {}
-    outputs = _Outputs(context, shard)
-    query, parameters = _pending(context, shard, arrived_after)
+    outputs = _Outputs(context, shard, work)
+    query, parameters = _pending(context, shard, work)
     with ExitStack() as stack, context.warehouse.read(query, parameters) as reader:
         for batch in reader:
-            for promotion, rows in _by_champion(pa.Table.from_batches([batch]), choose):
+            for promotion, rows in _by_champion(pa.Table.from_batches([batch]), work.choose):
                 version = promotion.version
                 if version in skip:
                     continue
@@ -217,30 +235,31 @@ def _by_champion(rows: pa.Table, choose: Choose) -> Iterator[tuple[Promotion, pa
             yield promotion, rows.filter(pc.is_in(rows.column("_first_as_of"), values))
 
 
-def _pending(
-    context: StepContext, shard: Shard, arrived_after: datetime | None
-) -> tuple[str, dict[str, datetime | int]]:
-    """The query for rows without a prediction.
+def _pending(context: StepContext, shard: Shard, work: _Work) -> tuple[str, dict[str, datetime | int | str]]:
+    """The query for rows without a score.
 
     Shards split by the row's number in its source file: a row keeps it, a key has one row in the warehouse, and
     numbers spread evenly.
     """
-    contract = context.contract
+    contract, source = context.contract, warehouse_table(context.contract)
     names = [contract.key, contract.event_time, *(feature.name for feature in contract.model_features())]
     columns = ", ".join(f"w.{quoted(name)}" for name in (*dict.fromkeys(names), "_event_date", "_first_as_of"))
+    matches = [f"p.key = w.{quoted(contract.key)}"]
     conditions = ["p.key IS NULL", "w._first_as_of <= @as_of"]
-    parameters: dict[str, datetime | int] = {"as_of": context.run.as_of}
-    if arrived_after is not None:
+    parameters: dict[str, datetime | int | str] = {"as_of": context.run.as_of}
+    if work.version is not None:
+        matches.append("p.model_version = @version")
+        parameters["version"] = work.version
+    if work.arrived_after is not None:
         conditions.append("w._first_as_of > @arrived_after")
-        parameters["arrived_after"] = arrived_after
+        parameters["arrived_after"] = work.arrived_after
     if shard.count > 1:
         # MOD is outside the subset; row numbers are far below 2^53, so this is exact.
         conditions.append("w._row - @shards * FLOOR(SAFE_DIVIDE(w._row, @shards)) = @shard")
         parameters |= {"shards": shard.count, "shard": shard.index}
-    source, target = warehouse_table(contract), predictions_table(contract)
     query = (
         f"SELECT {columns} FROM {source.sql_name} AS w "
-        f"LEFT JOIN {target.sql_name} AS p ON p.key = w.{quoted(contract.key)} "
+        f"LEFT JOIN {work.table.sql_name} AS p ON {' AND '.join(matches)} "
         f"WHERE {' AND '.join(conditions)}"
     )
     return query, parameters

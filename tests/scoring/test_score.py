@@ -45,11 +45,13 @@ def test_new_keys_are_scored_as_the_package_scores_them(trained: World) -> None:
     result = score(trained.context(MARCH))
     package = open_package(trained.storage, champion.package)
     made = trained.predictions()
+    assert result.pop("seconds") >= 0
     assert result == {
         "rows": 50,
         "model_version": champion.version,
         "by_version": {champion.version: 50},
         "reason": None,
+        "shadow": 0,
     }
     assert [one["key"] for one in made] == rows.column("payment").to_pylist()
     assert [one["score"] for one in made] == pytest.approx(package.score(rows).tolist(), abs=0)
@@ -78,17 +80,41 @@ def test_a_key_is_scored_by_the_champion_that_was_live_when_it_first_arrived(tra
     assert {by_key[key] for key in range(2000, 2020)} == {second.version}
 
 
-def test_a_challenger_does_not_score(trained: World) -> None:
+def test_a_challenger_scores_in_the_shadow_what_arrives_while_it_is_on_trial(trained: World) -> None:
     champion = _champion(trained)
+    before = trained.arrive(payments(100, "2026-02-01", first_key=1000), MARCH)
+    score(trained.context(MARCH))
+    challenger = trained.promote(before, MARCH, role="challenger")
+    rows = trained.arrive(payments(60, "2026-03-01", first_key=2000), APRIL)
+    result = score(trained.context(APRIL))
+    assert (result["by_version"], result["shadow"]) == ({champion.version: 60}, 60)
+    shadow = trained.rows("SELECT * FROM predictions.payments_shadow ORDER BY key")
+    assert [one["key"] for one in shadow] == rows.column("payment").to_pylist()
+    assert {one["model_version"] for one in shadow} == {challenger.version}
+    package = open_package(trained.storage, challenger.package)
+    assert [one["score"] for one in shadow] == pytest.approx(package.score(rows).tolist(), abs=0)
+    assert score(trained.context(APRIL))["shadow"] == 60
+    assert len(trained.rows("SELECT key FROM predictions.payments_shadow")) == 60
+    assert {one["model_version"] for one in trained.predictions()} == {champion.version}
+
+
+def test_a_second_challenger_scores_by_itself(trained: World) -> None:
     rows = trained.arrive(payments(100, "2026-02-01", first_key=1000), MARCH)
-    trained.promote(rows, day("2026-02-15"), role="challenger")
-    assert score(trained.context(MARCH))["by_version"] == {champion.version: 100}
+    trained.promote(rows, day("2026-02-10"), role="challenger")
+    assert score(trained.context(MARCH))["shadow"] == 100
+    second = trained.promote(rows, day("2026-02-20"), role="challenger")
+    assert score(trained.context(MARCH, "again"))["shadow"] == 100
+    versions = trained.rows(
+        "SELECT model_version, COUNT(*) AS n FROM predictions.payments_shadow GROUP BY model_version"
+    )
+    assert {row["n"] for row in versions} == {100}
+    assert second.version in {row["model_version"] for row in versions}
 
 
 def test_a_repeated_step_scores_nothing_twice_and_says_the_same(trained: World) -> None:
     trained.arrive(payments(30, "2026-02-01", first_key=1000), MARCH)
     once = score(trained.context(MARCH))
-    assert score(trained.context(MARCH)) == once
+    assert score(trained.context(MARCH)) | {"seconds": 0} == once | {"seconds": 0}
     assert once["rows"] == len(trained.predictions()) == 30
 
 

@@ -93,6 +93,28 @@ class Quality(Section):
     samples: int = Field(default=200, ge=100)
 
 
+class Trial(Section):
+    """How a challenger is held against the champion, on the rows that both score while it is on trial.
+
+    What is compared is the loss of each due row: the Brier score of a binary task, the error rate of a multiclass
+    one, the squared error of a regression. It may be looked at after every run: the intervals hold at all times
+    together (a confidence sequence). The challenger is promoted as soon as it is proven to lose at most
+    (1 + margin) times what the champion loses, and dropped as soon as it is proven to be worse, or when the time
+    is up.
+
+    Attributes:
+        level: of the confidence sequence.
+        margin: by which share of the champion's loss a challenger may be worse; 0 asks for proven superiority.
+        minimum_rows: nothing is decided on fewer.
+        at_most: how long a trial lasts.
+    """
+
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    margin: float = Field(default=0.02, ge=0)
+    minimum_rows: int = Field(default=500, ge=100)
+    at_most: Duration = Field(default="90d", validate_default=True)
+
+
 class Monitor(Section):
     """Thresholds of the monitor; each that decides something stands here and nowhere in code.
 
@@ -110,8 +132,21 @@ class Monitor(Section):
     rejected: OutOfRange = OutOfRange()
     volume: Volume = Volume()
     quality: Quality = Quality()
+    trial: Trial = Trial()
     fresh_within: Duration | None = None
     false_alarms: float = Field(default=0.01, gt=0, lt=1)
+
+
+class Budget(Section):
+    """How many trainings there may be.
+
+    Attributes:
+        trainings: so many attempts, whatever came of them.
+        within: in any stretch of this length.
+    """
+
+    trainings: int = Field(gt=0)
+    within: Duration
 
 
 class Retrain(Section):
@@ -123,9 +158,11 @@ class Retrain(Section):
         new_rows: `new_data` is so many labels that became due since the last training.
         at_most_every: no training follows another within this time, whatever came of the other.
         at_least_every: the schedule: a training follows at the latest after this time.
+        budget: a bound on what trainings may cost; none when absent.
     """
 
     on: tuple[Trigger, ...] = ("drift", "quality", "new_data", "code")
     new_rows: int = Field(default=1000, gt=0)
     at_most_every: Duration | None = None
     at_least_every: Duration | None = None
+    budget: Budget | None = None
