@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import duckdb
 import numpy as np
@@ -79,10 +80,16 @@ class Landed:
 
 
 class Stream:
-    """One contract in a local environment of its own."""
+    """One contract in a local environment of its own.
 
-    def __init__(self, contract: Contract, root: Path, shards: int = 2) -> None:
+    Args:
+        shards: the most that a shuffle has.
+        rows_a_shard: few rows make the small tables of a test fill several shards.
+    """
+
+    def __init__(self, contract: Contract, root: Path, shards: int = 2, rows_a_shard: int = 1) -> None:
         self.contract = contract
+        self._rows_a_shard = rows_a_shard
         loaded = load_environment(REPOSITORY / "environments" / "local.yaml", root)
         self.environment: Environment = loaded.model_copy(
             update={"etl": loaded.etl.model_copy(update={"shards": shards})}
@@ -115,7 +122,8 @@ class Stream:
         """Runs the ETL step."""
         from etl_beam.step import etl
 
-        return etl(self.context(as_of))
+        with mock.patch("etl_beam.step.ROWS_A_SHARD", self._rows_a_shard):
+            return etl(self.context(as_of))
 
     def loads(self) -> list[Mapping[str, Any]]:
         """Every load that the ledger records as done."""
