@@ -62,6 +62,13 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+ROWS ?= 1750000
+REPEATS ?= 5
+
+.PHONY: bench-etl
+bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", REPEATS=5)
+	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) --repeats $(REPEATS)
+
 .PHONY: clean
 clean: ## Remove the environment, caches and the local state
 	rm -rf $(VENV) .venv-* .caudal .rehearsal cdktf.out .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
