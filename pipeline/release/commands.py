@@ -25,8 +25,21 @@ def run(arguments: Sequence[str]) -> str:
     Raises:
         CommandFailed: with the program's status, or because it is not there.
     """
+    return _run(arguments, None)
+
+
+def run_quietly(arguments: Sequence[str]) -> str:
+    """Runs a program whose failure is no news; what it says on standard error is not shown.
+
+    Raises:
+        CommandFailed: as for `run`.
+    """
+    return _run(arguments, subprocess.DEVNULL)
+
+
+def _run(arguments: Sequence[str], errors: int | None) -> str:
     try:
-        done = subprocess.run(list(arguments), stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(list(arguments), stdout=subprocess.PIPE, stderr=errors, text=True, check=True)
     except FileNotFoundError as error:
         raise CommandFailed(
             f"there is no program '{arguments[0]}'", mend=f"install {arguments[0]}; `caudal doctor` names versions"

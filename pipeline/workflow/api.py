@@ -86,7 +86,8 @@ class ApiCall:
                 continue
             if name not in allowed:
                 raise self._invalid(name, "the method has no such parameter", f"it has {_list(described)}")
-            self._check_value(value, allowed[name], name)
+            for one in value if allowed[name].get("repeated") else [value]:
+                self._check_value(one, allowed[name], name)
         if self.media:
             if "mediaUpload" not in self._description:
                 raise self._invalid("body", "the method takes no upload", "send the body as JSON")

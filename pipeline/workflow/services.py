@@ -225,6 +225,7 @@ def _launch_template(step: Step, targets: Targets) -> ApiCall:
         "numWorkers": dataflow.workers,
         "maxWorkers": dataflow.max_workers,
         "machineType": dataflow.machine_type,
+        "diskSizeGb": dataflow.disk_gb,
         "additionalUserLabels": dict(targets.labels),
     }
     parameter = {

@@ -50,6 +50,7 @@ class Dataflow:
     machine_type: str = "n1-standard-2"
     workers: int = 1
     max_workers: int = 4
+    disk_gb: int = 30
 
 
 @dataclass(frozen=True)

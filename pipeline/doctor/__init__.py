@@ -1,0 +1,1 @@
+"""Finds out what a deployment lacks before terraform does, and tells the mend."""
