@@ -87,6 +87,8 @@ synth: $(VENV)/dev.stamp ## Write the stacks of every environment into cdktf.out
 
 .PHONY: rehearse
 rehearse: synth .venv-rehearsal/stamp ## Deploy every environment offline: init, plan, apply, plan again, destroy
+	@echo "==> rehearse: faults that must be found"
+	@CAUDAL_REHEARSE=1 $(BIN)/python -m pytest -q tests/infra/test_rehearsal.py
 	@echo "==> rehearse"
 	@$(BIN)/python -m infra.rehearsal.rehearse --protected staging --protected prod \
 	  $(addprefix cdktf.out/,$(ENVIRONMENTS))

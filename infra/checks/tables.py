@@ -1,8 +1,8 @@
 """Refuses a plan that would lose or forbid rows: `terraform show -json plan.bin | python -m infra.checks.tables`.
 
-Tables follow their contracts, and only grow: a new column that may be empty is added in place. Anything else either
-fails in BigQuery or makes Terraform put an empty table in the place of a full one. What is there is read from the
-plan itself, so it is what is deployed and not what somebody believes to be.
+Tables follow their contracts, and only grow: a new column that may be empty is added in place. Anything else
+either fails in BigQuery or makes Terraform put an empty table in the place of a full one. What is there is read
+from the plan itself, so it is what is deployed and not what somebody believes to be.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def _of_table(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             mend = f"keep '{column}' in the contract; a column that is no longer filled may stay empty"
             yield Problem(name, f"the column '{column}' would be dropped", mend)
         elif was["type"] != becomes["type"]:
+            sql_type = _SQL.get(becomes["type"], becomes["type"])
             yield Problem(
                 name,
                 f"the column '{column}' is {was['type']} and would be {becomes['type']}",
                 f"add '{column}_2' to the contract beside it, deploy, and backfill it: "
-                f"UPDATE `{name}` SET {column}_2 = SAFE_CAST({column} AS {_SQL.get(becomes['type'], becomes['type'])}) "
+                f"UPDATE `{name}` SET {column}_2 = SAFE_CAST({column} AS {sql_type}) "
                 "WHERE TRUE",
             )
         elif becomes["mode"] != was["mode"] and becomes["mode"] != "NULLABLE":
@@ -56,11 +57,14 @@ def _of_table(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             yield Problem(
                 name,
                 f"the new column '{column}' is required, and the rows that are there have none",
-                f"make it optional, deploy, and backfill it: UPDATE `{name}` SET {column} = … WHERE {column} IS NULL",
+                f"make it optional, deploy, and backfill it: UPDATE `{name}` SET {column} = VALUE "
+                f"WHERE {column} IS NULL",
             )
     if _partition(before) != _partition(after):
         mend = f"keep it, or load the data under another contract and retire `{name}`"
-        yield Problem(name, f"its partitioning would change from {_partition(before)} to {_partition(after)}", mend)
+        yield Problem(
+            name, f"its partitioning would change from {_partition(before)} to {_partition(after)}", mend
+        )
 
 
 # BigQuery's API and its SQL spell some types differently.

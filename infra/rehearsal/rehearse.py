@@ -82,7 +82,7 @@ class Rehearsal:
         self._python = python
         (self.work / "states").mkdir(parents=True, exist_ok=True)
         (self.work / "plugins").mkdir(exist_ok=True)
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("TF_", "GOOGLE_"))},
             "TF_CLI_CONFIG_FILE": str(self._install(self._schema(schemas.resolve()))),
             "TF_IN_AUTOMATION": "1",
@@ -141,7 +141,7 @@ class Rehearsal:
         done = subprocess.run(
             ["terraform", command, "-no-color", *options],
             cwd=self.work / "stacks" / stack,
-            env=self._environment,
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

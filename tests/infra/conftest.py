@@ -1,4 +1,4 @@
-"""The stacks of every environment, synthesized once: without a cloud, without terraform, with a made-up release."""
+"""The stacks of every environment, synthesized once, without cloud or terraform, with a made-up release."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from infra.environments import Deployment, load_deployment
 from infra.release import Release, load_release
 from tests.infra.support import ENVIRONMENTS, FIXTURES, ROOT, Stacks, read_stacks
+
 
 @pytest.fixture(scope="session")
 def release() -> Release:

@@ -24,5 +24,3 @@ def resources(stacks: Stacks, kind: str) -> dict[str, dict[str, Any]]:
         for stack, document in stacks.items()
         for name, resource in document.get("resource", {}).get(kind, {}).items()
     }
-
-

@@ -200,7 +200,10 @@ def test_what_a_units_code_touches_is_what_it_declares(unit: str) -> None:
     declared = {*declaration.reads, *declaration.writes, *declaration.calls} & TOUCHES.keys()
     used = names_used(unit)
     touched = {place for place, names in TOUCHES.items() if names & used}
-    assert {"undeclared": touched - declared, "unused": declared - touched} == {"undeclared": set(), "unused": set()}
+    assert {"undeclared": touched - declared, "unused": declared - touched} == {
+        "undeclared": set(),
+        "unused": set(),
+    }
 
 
 def test_every_service_folder_declares_what_it_touches() -> None:

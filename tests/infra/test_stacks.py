@@ -51,9 +51,7 @@ _TARGETS = (
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_addresses_and_grants_are_those_of_the_snapshot(
-    environment: str, environments: dict[str, Stacks]
-) -> None:
+def test_addresses_and_grants_are_those_of_the_snapshot(environment: str, environments: dict[str, Stacks]) -> None:
     file = SNAPSHOTS / f"{environment}.json"
     found = addresses_and_grants(environments[environment])
     if os.environ.get("UPDATE_SNAPSHOTS"):
@@ -187,9 +185,7 @@ def test_an_alert_on_log_entries_says_how_often_it_may_write(stacks: Stacks) -> 
             assert policy["alert_strategy"]["notification_rate_limit"]["period"]
 
 
-def test_every_table_of_every_contract_is_a_resource(
-    deployments: dict[str, Deployment], stacks: Stacks
-) -> None:
+def test_every_table_of_every_contract_is_a_resource(deployments: dict[str, Deployment], stacks: Stacks) -> None:
     found = {
         (table["table_id"], len(json.loads(table["schema"])))
         for table in resources(stacks, "google_bigquery_table").values()
