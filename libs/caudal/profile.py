@@ -8,7 +8,7 @@ listed value, and a last one for all others. The profile goes into the model pac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +23,17 @@ MOST_VALUES = 50
 SCORE_EDGES = tuple(i / 20 for i in range(1, 20))
 
 
+class HasColumns(Protocol):
+    """A table, or whatever reads one column at a time, so that not all need be in memory."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def column(self, name: str, /) -> Any: ...
+
+
 def profile(
-    contract: Contract, table: pa.Table, scores: NDArray[Any] | None = None, bins: int = BINS
+    contract: Contract, table: HasColumns, scores: NDArray[Any] | None = None, bins: int = BINS
 ) -> dict[str, Any]:
     """Counts by fixed bins of every feature (text is left out: its values are people's words).
 

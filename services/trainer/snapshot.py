@@ -267,6 +267,15 @@ class Rows:
         """Some of these rows, counted from their own start."""
         return Rows(self.snapshot, self.contract, self.start + start, self.start + stop)
 
+    @property
+    def num_rows(self) -> int:
+        return len(self)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column; no other is read."""
+        parts = self.snapshot.read([name], self.start, self.stop)
+        return pa.chunked_array([part.column(0) for part in parts], self.snapshot.schema.field(name).type)
+
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows with all columns, in order."""
         return self.snapshot.read(None, self.start, self.stop, rows)

@@ -176,7 +176,7 @@ def promote(context: StepContext) -> StepResult:
             candidate,
             judged["metrics"],
         )
-    role = "champion" if head is None else environment.rollout
+    role = "champion" if judged["champion_version"] is None else environment.rollout
     entry = promotions.promote(
         version=version,
         model_type=contract.model.type,
@@ -223,8 +223,9 @@ def _promotions(context: StepContext) -> Promotions:
 
 
 def _champion(context: StepContext) -> ModelPackage | None:
-    head: Promotion | None = _promotions(context).head()
-    return None if head is None else open_package(context.storage, head.package)
+    """The champion of this as-of. A run that is repeated after it promoted a model sees the one before."""
+    live: Promotion | None = _promotions(context).live_at(context.run.as_of)
+    return None if live is None else open_package(context.storage, live.package)
 
 
 def _judged_against(context: StepContext, version: str | None) -> ModelPackage | None:
