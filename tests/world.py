@@ -21,7 +21,7 @@ from caudal.labels import encode_labels
 from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.step import Run, StepContext
-from caudal.tables import contract_tables, predictions_table, warehouse_table
+from caudal.tables import Table, contract_tables, predictions_table, warehouse_table
 
 Columns = Mapping[str, Any]
 
@@ -97,7 +97,8 @@ class World:
         uri = self.environment.packages(self.contract.name, "xgboost", version)
         encoder = Encoder.fit(self.contract, [training])
         matrix = xgb.DMatrix(encoder.encode(training), encode_labels(self.contract, training))
-        booster = xgb.train({"objective": "binary:logistic", "max_depth": 3, "nthread": 1}, matrix, 10)
+        objective = "binary:logistic" if self.contract.task == "binary" else "reg:squarederror"
+        booster = xgb.train({"objective": objective, "max_depth": 3, "nthread": 1}, matrix, 10)
         given = booster.predict(matrix) if scores is None else scores
         span = {"rows": training.num_rows, "from": "2026-01-01", "until": "2026-02-01"}
         metadata = {
@@ -131,9 +132,17 @@ class World:
             role=role,
         )
 
-    def predicted(self, promotion: Promotion, keys: Any, times: Any, scores: Any, as_of: datetime) -> None:
-        """Puts predictions into the warehouse as if a run had made them."""
-        table = predictions_table(self.contract)
+    def predicted(
+        self,
+        promotion: Promotion,
+        keys: Any,
+        times: Any,
+        scores: Any,
+        as_of: datetime,
+        table: Table | None = None,
+    ) -> None:
+        """Puts scores into the predictions, or into another such table, as if a run had made them."""
+        table = table or predictions_table(self.contract)
         count = len(keys)
         self.loads += 1
         values = [

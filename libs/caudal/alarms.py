@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from caudal.environment import AlarmDestination
     from caudal.storage import Storage
 
-AlarmKind = Literal["drift", "missing", "unseen", "rejected", "volume", "freshness", "prediction_drift", "quality"]
+AlarmKind = Literal[
+    "drift", "missing", "unseen", "rejected", "volume", "freshness", "prediction_drift", "quality", "training"
+]
 Severity = Literal["warning", "error", "critical"]
 
 SEVERITY: Mapping[AlarmKind, Severity] = {
@@ -36,6 +38,7 @@ SEVERITY: Mapping[AlarmKind, Severity] = {
     "volume": "error",
     "freshness": "error",
     "quality": "critical",
+    "training": "error",
 }
 RUNBOOK = "docs/runbook.md"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from caudal.contract.values import format_duration
 from caudal.identity import format_instant
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Facts:
         new_rows: those among them that a training at `last_training` could not have had.
         code_changed: the recipe is not the one of the last training.
         last_training: the as-of of the last attempt to train; without one, that of the champion's promotion.
+        trainings_within_budget: attempts within the budget's stretch of time.
+        on_trial: a challenger is on trial, or has just won its own.
     """
 
     as_of: datetime
@@ -35,6 +38,8 @@ class Facts:
     new_rows: int
     code_changed: bool
     last_training: datetime | None
+    trainings_within_budget: int = 0
+    on_trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ def _reasons(facts: Facts, retrain: Retrain) -> Iterator[str]:
 def _obstacle(facts: Facts, retrain: Retrain, minimum_rows: int) -> str:
     if facts.due_rows < minimum_rows:
         return f"{facts.due_rows} of {minimum_rows} due rows"
+    if facts.on_trial:
+        return "a challenger is on trial"
+    budget = retrain.budget
+    if budget is not None and facts.trainings_within_budget >= budget.trainings:
+        return f"the budget of {budget.trainings} trainings within {format_duration(budget.within)} is used up"
     if facts.last_training is None:
         return ""
     if retrain.at_most_every is not None and facts.as_of - facts.last_training < retrain.at_most_every:

@@ -29,7 +29,7 @@ from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
-    from caudal.promotions import Promotion
+    from caudal.promotions import Promotion, Promotions
     from caudal.step import StepContext
 
 Array = NDArray[Any]
@@ -57,14 +57,16 @@ class Judged:
         return len(self.labels)
 
 
-def due_predictions(context: StepContext, champion: Promotion) -> Judged:
+def due_predictions(context: StepContext, promotions: Promotions, champion: Promotion) -> Judged:
     """The champion's own predictions whose labels are known and due.
 
     Left out is what the champion scored as a backfill: rows that had arrived when it was trained.
     """
     contract, quality = context.contract, context.contract.monitor.quality
     source, target = warehouse_table(contract), predictions_table(contract)
-    previous = _previous_as_of(context)
+    previous = previous_as_of(context)
+    # A champion that was confirmed or rolled back to has more than one entry.
+    lives = [e.as_of for e in promotions.history() if e.role == "champion" and e.version == champion.version]
     answer = context.warehouse.query(
         f"SELECT w.{quoted(contract.label.column)}, p.score, "
         "(p.event_time > @due_before OR w._ingested_at > @previous) AS newly_due "
@@ -74,7 +76,7 @@ def due_predictions(context: StepContext, champion: Promotion) -> Judged:
         f"ORDER BY p.event_time DESC, p.key LIMIT {quality.maximum_rows}",
         {
             "version": champion.version,
-            "live_since": champion.as_of,
+            "live_since": min(lives),
             "due": context.run.as_of - contract.label.due_after,
             "due_before": previous - contract.label.due_after,
             "previous": previous,
@@ -181,7 +183,7 @@ def _interval(context: StepContext, package: ModelPackage, judged: Judged) -> In
     )
 
 
-def _previous_as_of(context: StepContext) -> datetime:
+def previous_as_of(context: StepContext) -> datetime:
     """The as-of of the run before this one, by what it measured; the beginning of time when there was none."""
     answer = context.warehouse.query(
         f"SELECT MAX(as_of) AS previous FROM {monitoring_table().sql_name} "

@@ -7,7 +7,7 @@ like one that succeeds: neither can make the next run try the same again at once
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -78,17 +78,14 @@ class Trainings:
         self._uri = context.environment.ledger(context.contract.name, "trainings")
         self._run = context.run
 
-    def before(self) -> list[Attempt]:
-        """The attempts of other runs, up to this run's as-of, the latest first."""
-        found = []
+    def before(self) -> Iterator[Attempt]:
+        """The attempts of other runs, up to this run's as-of, the latest first; each is read when asked for."""
         # Names begin with the as-of, so their order is that of time.
         for name in reversed(self._storage.names(self._uri)):
-            if name == f"{self._run.id}.json":
-                continue
-            attempt = Attempt.from_json(self._storage.read_json(join(self._uri, name)))
-            if attempt.as_of <= self._run.as_of:
-                found.append(attempt)
-        return found
+            if name != f"{self._run.id}.json":
+                attempt = Attempt.from_json(self._storage.read_json(join(self._uri, name)))
+                if attempt.as_of <= self._run.as_of:
+                    yield attempt
 
     def record(self, attempt: Attempt) -> None:
         """Records this run's attempt; repeating it writes the same bytes."""

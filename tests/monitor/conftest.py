@@ -18,6 +18,7 @@ def mlflow() -> None:
 def _without_mlflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "mlflow" not in request.fixturenames:
         monkeypatch.setattr(Tracking, "record", lambda self, *arguments, **named: "not recorded")
+        monkeypatch.setattr(Tracking, "follow", lambda self, *arguments, **named: None)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caudal.contract.monitoring import Retrain
+from caudal.contract.monitoring import Budget, Retrain
 from monitor.decision import Facts, decide
 from tests.world import day
 
@@ -87,6 +87,18 @@ def test_without_a_cool_down_a_refusal_still_does_not_loop() -> None:
     assert decided(eager, **again).withheld == "drift: nothing new to learn since the last training"
     assert decided(eager, **{**again, "new_rows": 1}).retrain
     assert not decided(eager, champion=False, last_training=NOW - timedelta(days=1), new_rows=0).retrain
+
+
+def test_a_used_up_budget_holds_whatever_asks() -> None:
+    thrifty = RETRAIN.model_copy(update={"budget": Budget(trainings=3, within="365d")})
+    asked = {"alarms": frozenset({"quality"})}
+    assert decided(thrifty, **asked, trainings_within_budget=2).retrain
+    held = decided(thrifty, **asked, trainings_within_budget=3)
+    assert held.withheld == "quality: the budget of 3 trainings within 365d is used up"
+
+
+def test_while_a_challenger_is_on_trial_nothing_trains() -> None:
+    assert decided(new_rows=5000, on_trial=True).withheld == "new_data: a challenger is on trial"
 
 
 @given(

@@ -267,6 +267,64 @@ def test_the_schedule_trains_at_the_latest(trained: World, small_contract: Any) 
     assert outcomes(trained.context(day("2026-04-02")))["reasons"] == ["schedule"]
 
 
+def test_a_training_that_failed_is_an_alarm_once_and_leaves_the_champion(
+    trained: World, small_contract: Any
+) -> None:
+    trained.contract = small_contract({"model.train_on.minimum": 200, "retrain.at_most_every": "7d"})
+    live(trained, 800, quality=0.0)
+    assert outcomes(trained.context(MARCH))["retrain"]
+    # Its run came to no verdict.
+    after = outcomes(trained.context(day("2026-03-02")))
+    assert [a["kind"] for a in after["alarms"] if a["kind"] == "training"] == ["training"]
+    assert after["last_training"]["fate"] == "failed"
+    assert after["model_version"] == trained.champion.version  # type: ignore[attr-defined]
+    later = outcomes(trained.context(day("2026-03-03")))
+    assert [a["kind"] for a in later["alarms"] if a["kind"] == "training"] == []
+    assert later["last_training"]["fate"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("results", "fate"),
+    [
+        ({"train": {"seconds": 2.5}, "validate": {"passed": False}}, "refused"),
+        ({"train": {"seconds": 2.5}, "validate": {"passed": True}, "promote": {"version": "x"}}, "promoted"),
+        ({"train": {"seconds": 2.5}, "validate": {"passed": True}}, "failed"),
+        ({"train": {"seconds": 2.5}}, "failed"),
+    ],
+)
+def test_the_run_of_the_last_training_tells_its_fate(trained: World, results: dict[str, Any], fate: str) -> None:
+    live(trained, 800, quality=0.0)
+    context = trained.context(MARCH)
+    assert outcomes(context)["retrain"]
+    for step, result in results.items():
+        trained.storage.write_json(context.run.step_uri(step), result)
+    after = outcomes(trained.context(day("2026-03-02")))
+    assert (after["last_training"]["fate"], after["last_training"]["seconds"]) == (fate, 2.5)
+    assert after["measures"]["training_seconds"] == 2.5
+
+
+def test_the_budget_counts_attempts_of_its_stretch_of_time(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract(
+        {
+            "model.train_on.minimum": 200,
+            "retrain.new_rows": 50,
+            "retrain.budget": {"trainings": 2, "within": "30d"},
+        }
+    )
+    decided = []
+    for number, as_of in enumerate(["2026-02-08", "2026-02-15", "2026-02-22", "2026-03-15"]):
+        rows = payments(100, "2026-01-20", first_key=200_000 + 1000 * number, days=2)
+        trained.arrive(rows, day(as_of))
+        decided.append(outcomes(trained.context(day(as_of)))["retrain"])
+    assert decided == [True, True, False, True]
+
+
+def test_the_time_that_scoring_took_is_measured(trained: World) -> None:
+    result = outcomes(trained.context(MARCH, score={"rows": 800, "seconds": 0.25}))
+    assert result["measures"]["scoring_seconds"] == 0.25
+    assert measured(trained)["scoring_seconds"]["rows"] == 800
+
+
 def test_what_the_steps_found_and_decided_reaches_mlflow_once(mlflow: None, trained: World) -> None:
     live(trained, 800, quality=0.0)
     for _ in range(2):

@@ -1,0 +1,41 @@
+"""What comes out of the model: the distribution of scores, and the time that scoring takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caudal.tables import predictions_table
+from monitor.histograms import HistogramQuery
+from monitor.inputs import drift_of, recent, verdicts
+from monitor.measurements import Measurement
+
+if TYPE_CHECKING:
+    from caudal.package import ModelPackage
+    from caudal.step import StepContext
+
+
+def prediction_drift(context: StepContext, package: ModelPackage) -> list[Measurement]:
+    """The champion's scores beside those that it gave on its judging rows."""
+    known = package.profile.get("scores")
+    if known is None:
+        return []
+    monitor, table = context.contract.monitor, predictions_table(context.contract)
+    profile = {"kind": "numeric", "missing": 0, **known}
+    condition, parameters = recent("as_of", monitor.prediction_drift, context.run.as_of)
+    query = HistogramQuery(
+        table.sql_name,
+        f"model_version = @version AND {condition}",
+        {"version": package.version, **parameters},
+    )
+    query.add("score", profile, table.schema.field("score").type)
+    _, histograms = query.run(context.warehouse)
+    described, tested = drift_of("prediction_", None, profile, histograms["score"], monitor.prediction_drift)
+    return [*described, *verdicts([tested] if tested else [], monitor.false_alarms)]
+
+
+def scoring_time(context: StepContext) -> list[Measurement]:
+    """The seconds that this run's scoring took, over the rows that it scored."""
+    scored = context.results.get("score", {})
+    if not scored.get("rows") or "seconds" not in scored:
+        return []
+    return [Measurement("scoring_seconds", float(scored["seconds"]), int(scored["rows"]))]
