@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from cdktf import GcsBackend, LocalBackend, TerraformStack
 from cdktf_cdktf_provider_google.provider import GoogleProvider
@@ -35,6 +36,7 @@ class Stack(TerraformStack):
             default_labels={**cloud.labels, "environment": deployment.name, "managed-by": "caudal", "stack": name},
         )
         if os.environ.get(STATE_VARIABLE) == "local":
-            LocalBackend(self, path=f"{name}.tfstate")
+            # Where one works, and not beside the stack: the next synthesis clears that folder.
+            LocalBackend(self, path=str(Path(f"{name}.tfstate").absolute()))
         else:
             GcsBackend(self, bucket=names.bucket("state"), prefix=f"caudal/{name}")
