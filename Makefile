@@ -57,6 +57,10 @@ lint-ci: $(VENV)/dev.stamp .venv-ci_tools/stamp ## Check the GitHub workflows an
 .PHONY: tools
 tools: .venv-workflows_emulator/stamp .venv-ci_tools/stamp .venv-rehearsal/stamp .venv-checkov/stamp ## Install tools that need environments of their own
 
+.PHONY: test-emulators
+test-emulators: $(VENV)/dev.stamp .venv-emulators/stamp ## Run the adapters' suites against emulators of BigQuery and Cloud Storage
+	@CAUDAL_EMULATORS=$(CURDIR)/.venv-emulators/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/emulators $(ARGS)
+
 .PHONY: format
 format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff check --fix
@@ -163,4 +167,15 @@ $(VENV)/dev.stamp: requirements/dev.txt | $(VENV)/run.stamp
 	@rm -rf .venv-$*
 	@$(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/$*.txt
+	@touch $@
+
+# The emulators need a newer Python than the project: PYTHON_EMULATORS names it where python3.13 is not on the PATH.
+PYTHON_EMULATORS ?= python3.13
+.venv-emulators/stamp: requirements/emulators.txt
+	@$(PYTHON_EMULATORS) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < (3, 13))' 2>/dev/null || { \
+	  echo "The emulators need Python 3.13 or later, and '$(PYTHON_EMULATORS)' is none: install it, or call make test-emulators PYTHON_EMULATORS=/path/to/python3.13." >&2; exit 1; }
+	@echo "==> Installing requirements/emulators.txt into .venv-emulators"
+	@rm -rf .venv-emulators
+	@$(PYTHON_EMULATORS) -m venv .venv-emulators
+	@.venv-emulators/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/emulators.txt
 	@touch $@

@@ -245,7 +245,8 @@ CASES = [
         [INT, INT],
     ),
     Case(
-        "SELECT id, ROW_NUMBER() OVER (ORDER BY n) AS a, ROW_NUMBER() OVER (ORDER BY n DESC) AS c FROM t ORDER BY id",
+        "SELECT id, ROW_NUMBER() OVER (ORDER BY n) AS a, ROW_NUMBER() OVER (ORDER BY n DESC) AS c FROM t "
+        "ORDER BY id",
         [(1, 2, 3), (2, 3, 2), (3, 1, 4), (4, 4, 1)],
     ),
     Case(
