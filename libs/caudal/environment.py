@@ -33,7 +33,13 @@ Place = Annotated[str, AfterValidator(_place)]
 
 
 class Places(Section):
-    """Where objects lie, all in one storage. `{root}` stands for the environment's root."""
+    """Where objects lie, all in one storage. `{root}` stands for the environment's root.
+
+    Attributes:
+        landing: where files land, in a folder a contract.
+        artifacts: ledger, runs, staging, quarantine, snapshots and published configuration.
+        models: model packages.
+    """
 
     landing: Place
     artifacts: Place
@@ -73,27 +79,51 @@ class Etl(Section):
 
 
 class Schedule(Section):
-    """How often a run starts; as-of instants are floored to this period."""
+    """How often a run starts; as-of instants are floored to this period.
+
+    Attributes:
+        every: the length of the period.
+    """
 
     every: Duration = Field(default="1d", validate_default=True)
 
 
 class AlarmDestination(Section):
-    """Where alarms go."""
+    """Where alarms go.
+
+    Attributes:
+        type: what kind of place.
+        path: the file, for `file`.
+    """
 
     type: Literal["console", "log", "file", "monitoring"]
     path: str | None = None
+
+
+class VertexRegistry(Section):
+    """Vertex AI's Model Registry, if it is to follow the promotion ledger.
+
+    Attributes:
+        image: the serving image that versions are registered with.
+    """
+
+    project: str
+    region: str
+    image: str
 
 
 class Environment(Section):
     """One place in which Caudal runs.
 
     Attributes:
+        environment: version of this format.
+        name: as `--env` names it.
         root: the folder below which a laptop keeps everything; cloud environments have none.
         warehouse: `duckdb:<path>` or `bigquery:<project>`.
         tracking: MLflow's tracking URI.
         alarms: where alarms go; an environment without a destination is refused.
         rollout: whether a candidate that passed the gate is live at once, or a challenger first.
+        model_registry: Vertex AI's Model Registry, where it follows the ledger beside MLflow.
         serving: how the server runs, and what a challenger does.
         cloud: the Google Cloud project; a laptop has none.
     """
@@ -109,6 +139,7 @@ class Environment(Section):
     schedule: Schedule = Schedule()
     alarms: tuple[AlarmDestination, ...] = Field(min_length=1)
     rollout: Literal["champion", "challenger"] = "champion"
+    model_registry: VertexRegistry | None = None
     serving: ServingSettings = ServingSettings()
     cloud: Cloud | None = None
 

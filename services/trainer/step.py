@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from caudal.errors import NotFound, StepFailed
+from caudal.following import follow
 from caudal.identity import digest, format_instant, model_version, parse_instant, unit_digest
 from caudal.package.reader import ModelPackage, open_candidate, open_package
 from caudal.promotions import Promotion, Promotions
@@ -194,7 +195,7 @@ def promote(context: StepContext) -> StepResult:
         role=role,
         request=context.run.id,
     )  # fmt: skip
-    Tracking.of(environment).follow(contract.name, promotions, _model_tags(package))
+    follow(contract, environment, promotions, _model_tags(package))
     return {"version": version, "entry": entry.number, "role": entry.role, "seconds": _since(started)}
 
 
