@@ -52,7 +52,14 @@ class Network(Section):
 
 
 class FunctionSize(Section):
-    """The ingest function. It takes one batch at a time, so a second instance serves another contract."""
+    """The ingest function. It takes one batch at a time, so a second instance serves another contract.
+
+    Attributes:
+        cpu: vCPUs of a container.
+        memory: memory of a container.
+        max_instances: at most so many at once.
+        timeout_seconds: after which a call is cut off; Workflows waits at most 1,800.
+    """
 
     cpu: Vcpu = "1"
     memory: Memory = "2Gi"
@@ -64,6 +71,9 @@ class JobSize(Section):
     """A Cloud Run job.
 
     Attributes:
+        cpu: vCPUs of a container.
+        memory: memory of a container.
+        timeout_seconds: after which a task has failed.
         tasks: how many containers share the work; they run side by side.
     """
 
@@ -74,7 +84,15 @@ class JobSize(Section):
 
 
 class ServiceSize(Section):
-    """A Cloud Run service."""
+    """A Cloud Run service.
+
+    Attributes:
+        cpu: vCPUs of a container.
+        memory: memory of a container.
+        min_instances: kept running without requests; each costs all month.
+        max_instances: at most so many at once.
+        concurrency: requests that one instance serves at once.
+    """
 
     cpu: Vcpu = "1"
     memory: Memory = "1Gi"
@@ -84,7 +102,14 @@ class ServiceSize(Section):
 
 
 class DataflowSize(Section):
-    """The workers of a Dataflow job."""
+    """The workers of a Dataflow job.
+
+    Attributes:
+        machine_type: of a worker.
+        workers: at the start.
+        max_workers: at most so many.
+        disk_gb: of a worker.
+    """
 
     machine_type: str = "n2-standard-2"
     workers: int = Field(default=1, ge=1)
@@ -96,6 +121,7 @@ class TrainingSize(Section):
     """A Vertex AI custom job.
 
     Attributes:
+        machine_type: of the training.
         strategy: SPOT is cheaper, and may be interrupted and begun again.
     """
 
@@ -107,6 +133,8 @@ class DatabaseSize(Section):
     """Cloud SQL, for MLflow.
 
     Attributes:
+        tier: the instance's size.
+        disk_gb: at the start; it grows by itself.
         zones: 1, or 2 for a standby that takes over.
         backups: how many daily backups are kept.
     """
@@ -132,7 +160,12 @@ class Sizes(Section):
 
 
 class Start(Section):
-    """When Cloud Scheduler starts a run of every contract, in the contract's own time zone."""
+    """When Cloud Scheduler starts a run of every contract, in the contract's own time zone.
+
+    Attributes:
+        cron: five fields.
+        paused: nothing is started by the clock.
+    """
 
     cron: Cron = "0 5 * * *"
     paused: bool = False
@@ -156,6 +189,8 @@ class Budget(Section):
     """What a month may cost.
 
     Attributes:
+        currency: of every figure here.
+        alert_at: shares of the budget.
         billing_account: such as `01ABCD-234567-89EF01`.
         monthly: the budget, in the currency; Google writes to the alarm addresses at `alert_at` of it.
         idle_limit: `caudal cost` fails when a month without any run is estimated above it.
@@ -174,6 +209,14 @@ class Minutes(Section):
     """How long one run keeps each unit busy, in minutes of one container, worker or machine.
 
     `trainer` is the Cloud Run jobs of a run that trains, `training` the machine on Vertex AI.
+
+    Attributes:
+        ingest_function: of the function.
+        etl_beam: of one worker.
+        batch_scoring: of its job.
+        monitor: of its two jobs together.
+        trainer: of its jobs together.
+        training: of the machine.
     """
 
     ingest_function: float = Field(default=2.0, ge=0)
@@ -211,6 +254,7 @@ class Cloud(Section):
     """A Google Cloud project that holds one environment.
 
     Attributes:
+        region: where everything runs.
         project: its id; one project an environment, so that nothing can reach across.
         project_number: its number; the address of a Cloud Run service contains it.
         protected: whether tables, the database and buckets refuse to be destroyed.

@@ -104,6 +104,8 @@ class VertexRegistry(Section):
     """Vertex AI's Model Registry, if it is to follow the promotion ledger.
 
     Attributes:
+        project: of the registry.
+        region: of the registry.
         image: the serving image that versions are registered with.
     """
 

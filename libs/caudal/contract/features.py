@@ -39,6 +39,8 @@ class Window(Section):
     only rows whose label was due by then.
 
     Attributes:
+        lengths: how far the window reaches back, one feature a length.
+        delay: how long before the row the window ends; at least `label.due_after` when it aggregates the label.
         entity: the column that names the entity. A row without one has no windows: its features are null.
         values: `count` of rows (`"*"`) or of a column's values; `sum` and `mean` of an integer, number or decimal;
             `rate`: the share of true among a boolean's values, or of the positive value among the label's. Missing

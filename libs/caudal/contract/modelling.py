@@ -33,7 +33,31 @@ class Label(Section):
 
 
 class XgboostParameters(Section):
-    """XGBoost's own names; what is not said here keeps the defaults written here, never XGBoost's."""
+    """XGBoost's own names; what is not said here keeps the defaults written here, never XGBoost's.
+
+    Attributes:
+        n_estimators: trees, or the most of them with early stopping.
+        max_depth: levels of a tree; 0 is no limit.
+        learning_rate: how much each tree counts.
+        subsample: share of rows that a tree sees.
+        colsample_bytree: share of columns that a tree sees.
+        colsample_bylevel: share of columns that a level sees.
+        colsample_bynode: share of columns that a split sees.
+        min_child_weight: the least weight of rows in a leaf.
+        gamma: the least gain of a split.
+        reg_alpha: L1 penalty of leaf values.
+        reg_lambda: L2 penalty of leaf values.
+        max_delta_step: the largest leaf value; 0 is no limit.
+        max_bin: bins of a numeric column.
+        max_leaves: leaves of a tree; 0 is no limit.
+        max_cat_to_onehot: categories up to which each is split off alone.
+        max_cat_threshold: categories that a split considers.
+        grow_policy: which leaf is split next.
+        tree_method: how splits are found.
+        base_score: the score before the first tree; estimated from the labels when absent.
+        scale_pos_weight: weight of a positive row; `balanced` makes both classes weigh the same.
+        seed: of the sampling.
+    """
 
     n_estimators: int = Field(default=200, gt=0)
     max_depth: int = Field(default=6, ge=0)
@@ -89,7 +113,12 @@ class TrainOn(Section):
 
 
 class ThresholdCosts(Section):
-    """What a wrong decision costs; only the ratio matters."""
+    """What a wrong decision costs; only the ratio matters.
+
+    Attributes:
+        cost_false_positive: of acting on a row that is negative.
+        cost_false_negative: of not acting on a row that is positive.
+    """
 
     cost_false_positive: float = Field(gt=0)
     cost_false_negative: float = Field(gt=0)
@@ -109,6 +138,7 @@ class Search(Section):
     """What `caudal tune` tries: a range for a number, a list for a choice; the contract itself is trial 0.
 
     Attributes:
+        seed: of the sampler.
         space: by XGBoost's names; `[low, high]` for numbers, more or other values as a list of choices.
         log: parameters that are searched on a logarithmic scale.
         trials: how many settings are tried.
@@ -128,6 +158,8 @@ class Model(Section):
     """How a candidate is trained.
 
     Attributes:
+        type: the kind of model.
+        calibration: how scores are made probabilities, learned on the recent share; none when absent.
         monotone: features whose growth may only raise, or only lower, the score.
         recent_share: the most recent share of the training rows. A model trained on the rest decides on them when
             to stop, how to calibrate, and where the threshold lies; then all training rows are learned.
@@ -165,6 +197,7 @@ class Gate(Section):
     """What a candidate must prove on rows that neither it nor the champion was trained on.
 
     Attributes:
+        metric: the figure that decides.
         floor: the metric must be at least (for losses: at most) this.
         ceiling: a metric better than this is not believed: the label has leaked.
         minimum_rows: fewer unseen rows are no verdict.

@@ -35,7 +35,11 @@ class Drift(Section):
 
 
 class Missing(Section):
-    """How far the share of missing values of a feature may rise above the training share."""
+    """How far the share of missing values of a feature may rise above the training share.
+
+    Attributes:
+        allowed_increase: of the share, from 0 to 1.
+    """
 
     allowed_increase: float = Field(default=0.05, ge=0, le=1)
 
@@ -44,13 +48,20 @@ class Unseen(Section):
     """Which share of a feature's recent values may be new to the champion.
 
     A category is new when training did not have it, a number when it lies outside training's smallest and largest.
+
+    Attributes:
+        allowed_share: from 0 to 1.
     """
 
     allowed_share: float = Field(default=0.05, ge=0, le=1)
 
 
 class OutOfRange(Section):
-    """Which share of recent rows may be rejected by the contract's checks, or be unreadable."""
+    """Which share of recent rows may be rejected by the contract's checks, or be unreadable.
+
+    Attributes:
+        allowed_share: from 0 to 1.
+    """
 
     allowed_share: float = Field(default=0.01, ge=0, le=1)
 
