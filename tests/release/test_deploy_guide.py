@@ -1,0 +1,89 @@
+"""docs/deploy.md: what runs offline is run, and the rest is held against the programs' own help."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from pipeline.cli import COMMANDS, cli
+
+BLOCK = re.compile(r"^```(sh|sh cloud)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(repository: Path, mark: str) -> list[list[str]]:
+    text = (repository / "docs" / "deploy.md").read_text()
+    lines = [line for marked, block in BLOCK.findall(text) if marked == mark for line in block.splitlines()]
+    # Variables in front of a command are not part of it.
+    return [
+        [w for i, w in enumerate(shlex.split(line)) if not (i < 3 and re.match(r"[A-Z_]+=", w))] for line in lines
+    ]
+
+
+def test_the_offline_commands_run(repository: Path) -> None:
+    for words in commands(repository, "sh"):
+        if words[0] == "caudal":
+            run = [sys.executable, "-m", "pipeline.cli", *words[1:]]
+            done = subprocess.run(run, cwd=repository, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_offline_targets_of_make_run_in_ci(repository: Path) -> None:
+    checked = (repository / ".github" / "workflows" / "pull_request.yml").read_text()
+    for words in commands(repository, "sh"):
+        if words[0] == "make":
+            assert f"make {' '.join(words[1:])}" in checked
+
+
+def test_every_command_of_caudal_takes_these_options(repository: Path) -> None:
+    every = [words for mark in ("sh", "sh cloud") for words in commands(repository, mark)]
+    found = [words[1:] for words in every if words[0] == "caudal"]
+    assert len(found) > 10
+    for name, *rest in found:
+        assert name in COMMANDS
+        command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), rest.pop(0))
+        assert command is not None, name
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= known, (name, rest)
+
+
+@pytest.mark.slow
+def test_every_command_of_gcloud_takes_these_options(repository: Path) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not there: its commands are checked where it is")
+    # Of every command; its help lists them aside.
+    everywhere = {"--project", "--format"}
+    for words in [words for words in commands(repository, "sh cloud") if words[0] == "gcloud"]:
+        group = [w for w in words[1:] if re.fullmatch(r"[a-z-]+", w) and not w.startswith("-")]
+        for length in range(len(group), 0, -1):
+            asked = ["gcloud", *group[:length], "--help"]
+            help_text = subprocess.run(asked, capture_output=True, text=True)
+            if help_text.returncode == 0:
+                break
+        else:
+            pytest.fail(f"gcloud has no such command: {' '.join(words)}")
+        options = {w for w in words if w.startswith("--")} - everywhere
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", help_text.stdout)
+        assert {option for option in options if option not in shown} == set(), words
+
+
+def test_the_argument_of_a_run_is_what_the_workflow_takes(repository: Path) -> None:
+    (run,) = [words for words in commands(repository, "sh cloud") if words[:3] == ["gcloud", "workflows", "run"]]
+    assert set(json.loads(run[run.index("--data") + 1])) <= {"as_of", "id", "reason"}
+
+
+def test_the_guide_names_the_example_environments_own_project(repository: Path) -> None:
+    text = (repository / "docs" / "deploy.md").read_text()
+    named = set(re.findall(r"caudal-(?:dev|staging|prod)-\d+", text))
+    for project in named:
+        environment = project.split("-")[1]
+        assert f"project: {project}" in (repository / "environments" / f"{environment}.yaml").read_text()
