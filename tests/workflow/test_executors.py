@@ -137,7 +137,7 @@ class World:
             "trainer": {"image": "registry/trainer@sha256:1"},
         }
         deployed = {"config": "gs://bank-artifacts/config/1/payments", "commit": "abc", "units": units}
-        self.cloud.buckets.write_json("gs://bank-artifacts/config/deployed/payments.json", deployed)
+        self.cloud.buckets.write_json(f"gs://bank-artifacts/config/deployed/{contract.name}.json", deployed)
 
     def start(self, args: Any = None, execution: str = "11111111-aaaa") -> dict[str, Any]:
         variables = {
