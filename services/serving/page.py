@@ -82,7 +82,7 @@ def _field(column: Column, path: list[str], value: object, *, must: bool) -> str
     numeric = column.type in ("integer", "number", "decimal")
     hint = column.unit
     if numeric and column.range is not None:
-        hint = f"{hint} {column.range[0]:g} to {column.range[1]:g}".strip()
+        hint = f"{column.range[0]:.15g} to {column.range[1]:.15g} {hint}".strip()
     elif column.type in ("date", "timestamp"):
         hint = "now, when empty" if column.type == "timestamp" else "today, when empty"
     return _input(path, "number" if numeric else "text", value, hint, must=must)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -24,6 +25,8 @@ JOB = """[data-path='["job"]']"""
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     found = find_browser()
     if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs chromium: apt-get install chromium")
         pytest.skip("there is no Chromium here (on Debian: apt-get install chromium)")
     with browser(found, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
