@@ -145,22 +145,28 @@ def folder() -> str:
 def warehouse(addresses: tuple[str, str], storage: Storage) -> Iterator[BigQueryWarehouse]:
     """The warehouse with the suite's tables, made as Terraform would: from their BigQuery schema.
 
-    A job's id is taken for good, so each test has a project of its own.
+    A job's id is taken for good, so the emulator forgets them all after each test. (A project a test would be
+    simpler, but each slows the emulator down.)
     """
     from google.cloud import bigquery
 
-    project = f"test-{uuid.uuid4().hex[:12]}"
-    clients = EmulatorClients(*addresses, project)
-    warehouse = BigQueryWarehouse(project, storage, clients=clients)
+    clients = EmulatorClients(*addresses, PROJECT)
     client = clients().bigquery
     for dataset in sorted({table.dataset for table in TABLES}):
-        client.create_dataset(f"{project}.{dataset}", exists_ok=True)
+        client.create_dataset(dataset, exists_ok=True)
     for table in TABLES:
         schema = [bigquery.SchemaField.from_api_repr(column) for column in table.bigquery_schema()]
-        made = bigquery.Table(f"{project}.{table.dataset}.{table.name}", schema=schema)
+        made = bigquery.Table(f"{PROJECT}.{table.sql_name}", schema=schema)
         if table.partition_by:
             made.time_partitioning = bigquery.TimePartitioning(field=table.partition_by)
         made.clustering_fields = list(table.cluster_by) or None
         client.create_table(made)
-    yield warehouse
+    yield BigQueryWarehouse(PROJECT, storage, clients=clients)
+    for dataset in sorted({table.dataset for table in TABLES}):
+        assert {item.table_id for item in client.list_tables(dataset)} == {
+            table.name for table in TABLES if table.dataset == dataset
+        }, "a staged table is left over"
+        client.delete_dataset(dataset, delete_contents=True)
+    for job in client.list_jobs():
+        client.delete_job_metadata(job.job_id)
     client.close()
