@@ -237,6 +237,8 @@ class Workload(Section):
         trainings: how many runs train.
         requests: to the serving service.
         request_ms: how long one request keeps a container busy.
+        images_gb: what the registry holds.
+        logs_gb: what a month's runs and requests write into Cloud Logging.
         mlflow_hours: how long the tracking server is busy in a month, beyond instances that are always there.
     """
 
@@ -248,6 +250,8 @@ class Workload(Section):
     requests: int = Field(default=10_000, ge=0)
     request_ms: float = Field(default=50.0, gt=0)
     mlflow_hours: float = Field(default=20.0, ge=0)
+    images_gb: float = Field(default=5.0, ge=0)
+    logs_gb: float = Field(default=1.0, ge=0)
 
 
 class Cloud(Section):

@@ -1,0 +1,1 @@
+"""What an environment costs a month, told before it is deployed."""
