@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 from datetime import datetime, timedelta
 
 import duckdb
@@ -141,11 +140,9 @@ def test_no_value_that_never_may_be_used_reaches_a_model(replayed):
         assert "duration" not in path.read_text()
 
 
-def test_calling_it_again_changes_nothing_and_takes_no_time(repository, replayed):
+def test_calling_it_again_runs_nothing_and_changes_nothing(repository, replayed):
     before = {path: path.stat().st_mtime_ns for path in replayed.folder.rglob("*") if path.is_file()}
-    began = time.monotonic()
     again = replay(repository, replayed.folder)
-    assert time.monotonic() - began < 30
     assert "Nothing has changed" in again.output
     assert again.summary == replayed.summary
     assert {path: path.stat().st_mtime_ns for path in replayed.folder.rglob("*") if path.is_file()} == before
