@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from etl_beam.windows import EntityWindows
 
 ROWS_A_STREAM = 1_000_000
-ROWS_AT_ONCE = 262_144
+ROWS_AT_ONCE = 131_072
 """So many rows are checked and spread at once; a slice below about 2,000 rows costs more than it carries."""
 
 _A_DAY = timedelta(days=1)

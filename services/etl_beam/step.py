@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -12,10 +14,28 @@ from etl_beam.job import Job
 from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
 from etl_beam.sink import result_of
-from etl_beam.sources import sources
-from etl_beam.windows import windows_by_entity
+from etl_beam.sources import Source, sources
+from etl_beam.windows import EntityWindows, windows_by_entity
 
 ROWS_A_SHARD = 400_000
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A run's pipeline before it is built.
+
+    Attributes:
+        recorded: what the run came to, when an earlier attempt has made its commit.
+    """
+
+    plan: Plan
+    job: Job
+    sources: tuple[Source, ...]
+    windows: tuple[EntityWindows, ...]
+    recorded: StepResult | None
+
+    def build(self, pipeline: Pipeline) -> None:
+        build_pipeline(pipeline, self.job, self.sources, self.windows)
 
 
 def etl(context: StepContext) -> StepResult:
@@ -28,24 +48,33 @@ def etl(context: StepContext) -> StepResult:
         `commit` (null when nothing was new), the number of `loads`, `rows` (`read` in the lake's gain, `rejected`,
         `duplicates`, and the net growth of the `warehouse`), `rejected` by reason, and `bytes_shuffled`.
     """
-    contract = context.contract
     with context.warehouse:
-        context.warehouse.ensure_tables(
-            [lake_table(contract), warehouse_table(contract), rejected_table(contract), covered_table()]
-        )
-        plan = fix_plan(context)
-        if not plan.new:
+        graph = prepare(context)
+        if graph.recorded is not None:
+            return graph.recorded
+        if not graph.plan.new:
             return result_of(None, 0, Facts())
-        recorded = recorded_result(context, plan)
-        if recorded is not None:
-            return recorded
-        job = Job.of(context, plan, shards(context, plan))
         with Pipeline(options=PipelineOptions(list(context.environment.etl.options))) as pipeline:
-            build_pipeline(pipeline, job, sources(plan), windows_by_entity(contract))
+            graph.build(pipeline)
         result: StepResult = context.storage.read_json(context.run.step_uri("etl"))
         return result
 
 
-def shards(context: StepContext, plan: Plan) -> int:
-    """So many shards that each has about half a million rows, at most as many as the environment allows."""
-    return min(context.environment.etl.shards, 1 + plan.all_rows // ROWS_A_SHARD)
+def prepare(context: StepContext, shards: int | None = None) -> Graph:
+    """Fixes what the run transforms. Nothing is committed here.
+
+    Args:
+        context: the run.
+        shards: at most so many shards in a shuffle; else the environment says.
+    """
+    contract = context.contract
+    context.warehouse.ensure_tables(
+        [lake_table(contract), warehouse_table(contract), rejected_table(contract), covered_table()]
+    )
+    plan = fix_plan(context)
+    recorded = recorded_result(context, plan) if plan.new else None
+    most = shards or context.environment.etl.shards
+    job = Job.of(context, plan, min(most, 1 + plan.all_rows // ROWS_A_SHARD))
+    # A run whose commit is made reads nothing, and only records its result again.
+    wanted = () if recorded is not None else tuple(sources(plan))
+    return Graph(plan, job, wanted, windows_by_entity(contract), recorded)
