@@ -50,7 +50,8 @@ def request(name: str, api_call: ApiCall, result: str = "answer") -> WorkflowSte
 
 def object_workflows(bucket: Bucket) -> Subworkflows:
     """`read_object`, `write_object` (at a generation, 0 for none), `replace_object` and `delete_object`."""
-    absent = [give("absent", {"found": False})]
+    # Always with a value: Workflows knows no missing key, and need not stop at the first half of an `and`.
+    absent = [give("absent", {"found": False, "value": {}})]
     read = subworkflow(
         ["name"],
         attempt(

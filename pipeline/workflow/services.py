@@ -26,6 +26,7 @@ from pipeline.workflow.syntax import (
     switch,
 )
 from pipeline.workflow.targets import Service, Targets, service_of
+from trainer.vertex import JobSettings, custom_job
 
 FUNCTION_TIMEOUT_SECONDS = 1_800
 # A call takes what its budget allows, so a step that needs more of them than this makes no headway.
@@ -81,7 +82,8 @@ def polling(service: Service, targets: Targets) -> Polling | None:
     # An execution has no state of its own: it is over when it has a completion time, and it succeeded when all
     # of its tasks did.
     over = 'default(map.get(answer.body, "completionTime"), "") != ""'
-    well = 'default(map.get(answer.body, "succeededCount"), 0) >= answer.body.taskCount'
+    count = 'default(map.get(answer.body, "{}"), {})'
+    well = f"{count.format('succeededCount', 0)} >= {count.format('taskCount', 1)}"
     executions = "run.projects.locations.jobs.executions"
     return Polling(
         ApiCall("run.v2", f"{executions}.get", {"name": "${job}"}),
@@ -243,25 +245,20 @@ def _launch_template(step: Step, targets: Targets) -> ApiCall:
 
 
 def _create_training(step: Step, targets: Targets) -> ApiCall:
-    pool = {
-        "replicaCount": "1",
-        "machineSpec": {"machineType": targets.training.machine_type},
-        "containerSpec": {"imageUri": f"${{release.{step.unit}.image}}", "args": _arguments(step)},
-    }
-    scheduling = {"timeout": f"{step.timeout_minutes * 60}s", "strategy": targets.training.strategy}
+    settings = JobSettings(
+        image=f"${{release.{step.unit}.image}}",
+        account=targets.training.account,
+        output='${run.uri + "/vertex"}',
+        timeout_seconds=step.timeout_minutes * 60,
+        machine_type=targets.training.machine_type,
+        strategy=targets.training.strategy,
+        labels=targets.labels,
+    )
     return ApiCall(
         "aiplatform.v1",
         "aiplatform.projects.locations.customJobs.create",
         {"parent": f"projects/{targets.project}/locations/{targets.region}"},
-        body={
-            "displayName": "${job_name}",
-            "labels": dict(targets.labels),
-            "jobSpec": {
-                "serviceAccount": targets.training.account,
-                "scheduling": scheduling,
-                "workerPoolSpecs": [pool],
-            },
-        },
+        body=custom_job("${job_name}", _arguments(step), settings),
         root=_vertex(targets),
     )
 

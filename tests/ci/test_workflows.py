@@ -45,6 +45,10 @@ def scripts(repository: Path) -> Iterator[tuple[str, str]]:
         for step in job.get("steps", ()):
             if "run" in step:
                 yield name, step["run"]
+    for action in sorted((repository / ".github" / "actions").rglob("action.yml")):
+        for step in yaml.safe_load(action.read_text())["runs"]["steps"]:
+            if "run" in step:
+                yield action.parent.name, step["run"]
 
 
 def passes(*command: object, folder: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_offline_commands_run(repository: Path) -> None:
 
 
 def test_offline_targets_of_make_run_in_ci(repository: Path) -> None:
-    checked = (repository / ".github" / "workflows" / "pull_request.yml").read_text()
+    checked = (repository / ".ci" / "run").read_text()
     for words in commands(repository, "sh"):
         if words[0] == "make":
             assert f"make {' '.join(words[1:])}" in checked
