@@ -18,6 +18,7 @@ from constructs import Construct
 from caudal.cloud_environment import JobSize
 from caudal.cloud_names import REPOSITORY, hyphened
 from caudal.contract import Contract
+from etl_beam.template import container_spec
 from infra.access.grants import BUILDER, Grant
 from infra.constructs.accounts import Grants
 from infra.constructs.run import Job, Service
@@ -115,39 +116,11 @@ class TemplateStack(UnitStack):
             "template",
             bucket=names.bucket("artifacts"),
             name=names.template(unit, self.digest),
-            content=json.dumps(template(self.image), sort_keys=True),
+            content=json.dumps(container_spec(self.image), sort_keys=True),
             content_type="application/json",
             # A run that is under way still starts from the template that it began with.
             deletion_policy="ABANDON" if deployment.cloud.protected else None,
         )
-
-
-def template(image: str) -> dict[str, Any]:
-    """The description of a Flex Template, as `ContainerSpec` of Dataflow's API has it."""
-    return {
-        "image": image,
-        "sdkInfo": {"language": "PYTHON"},
-        "metadata": {
-            "name": "Caudal: lake to warehouse",
-            "description": "Checks, deduplicates and derives features; commits partitions and loads together",
-            "parameters": [
-                {
-                    "name": "config",
-                    "label": "Configuration",
-                    "helpText": "Folder that holds the contract and the environment",
-                    "paramType": "TEXT",
-                    "regexes": ["^gs://.+"],
-                },
-                {
-                    "name": "run",
-                    "label": "Run",
-                    "helpText": "Folder of the run",
-                    "paramType": "TEXT",
-                    "regexes": ["^gs://.+"],
-                },
-            ],
-        },
-    }
 
 
 class JobStack(UnitStack):
