@@ -10,12 +10,13 @@ import click
 from pipeline.cli.options import json_option
 
 if TYPE_CHECKING:
+    from infra.environments import Deployment
     from pipeline.release.stacks import Stacks
 
 _environment = click.option("--env", required=True, envvar="CAUDAL_ENV", help="A cloud environment, such as dev.")
 
 
-def _stacks(env: str) -> Stacks:
+def _stacks(env: str) -> tuple[Stacks, Deployment]:
     from infra.environments import load_deployment
     from infra.main import synthesize
     from pipeline.project import project_root
@@ -23,8 +24,9 @@ def _stacks(env: str) -> Stacks:
 
     root = project_root()
     output = root / "cdktf.out" / env
-    synthesize(load_deployment(env, root), output)
-    return Stacks(output)
+    deployment = load_deployment(env, root)
+    synthesize(deployment, output)
+    return Stacks(output), deployment
 
 
 @click.command("plan", epilog="Examples: `caudal plan --env dev`, `caudal plan --env dev --markdown plan.md`.")
@@ -42,7 +44,7 @@ def plan_command(env: str, markdown: Path | None, fail_on_changes: bool, as_json
     from pipeline.cli.output import show_json
     from pipeline.release.stacks import as_markdown, plan_digest
 
-    changes = _stacks(env).plan()
+    changes = _stacks(env)[0].plan()
     if markdown is not None:
         markdown.write_text(as_markdown(env, changes), encoding="utf-8")
     if as_json:
@@ -61,12 +63,20 @@ def plan_command(env: str, markdown: Path | None, fail_on_changes: bool, as_json
 @_environment
 @click.option("--expect", metavar="DIGEST", help="Apply only if the plan still is this one.")
 def apply_command(env: str, expect: str | None) -> None:
-    """Plan again, and apply exactly what was planned, stack by stack."""
-    from pipeline.release.stacks import check_expected
+    """Plan again, and apply exactly what was planned, stack by stack.
 
-    stacks = _stacks(env)
+    Units start from published configuration, so contracts and the environment are published before.
+    """
+    from caudal.backends import open_storage
+    from pipeline.release.stacks import check_expected
+    from pipeline.runs import publish_config
+
+    stacks, deployment = _stacks(env)
     changes = stacks.plan()
     if expect is not None:
         check_expected(changes, expect)
+    if deployment.release is not None:
+        for contract in deployment.contracts:
+            publish_config(open_storage(deployment.environment), contract, deployment.environment)
     for name in stacks.apply():
         click.echo(f"{name}: applied")

@@ -132,18 +132,31 @@ def command(
 @click.command("publish", epilog="Examples: `caudal publish --env dev`, `caudal publish --env dev --no-start`.")
 @_environment
 @click.option("--start/--no-start", default=True, help="Start a run of each contract with reason `code`.")
+@click.option(
+    "--config-only", is_flag=True, help="Publish contracts and the environment, which services start from."
+)
 @json_option
-def publish_command(env: str, start: bool, as_json: bool) -> None:
+def publish_command(env: str, start: bool, config_only: bool, as_json: bool) -> None:
     """End a deployment: publish contracts and the environment, say what is deployed, start a run.
 
-    Call it after `cdktf deploy`, with the same release.json.
+    Call it after `caudal apply` or `cdktf deploy`, with the same release.json. Services start from the published
+    configuration: `caudal apply` publishes that first; before `cdktf deploy`, call this with --config-only.
     """
     from caudal.backends import open_storage
     from caudal.errors import UsageError
     from pipeline.cli.output import show_json
     from pipeline.release.publish import post_as_caller, publish, publish_release, start_argument, start_run
+    from pipeline.runs import publish_config
 
     deployment = _deployment(env)
+    if config_only:
+        storage = open_storage(deployment.environment)
+        folders = {c.name: publish_config(storage, c, deployment.environment) for c in deployment.contracts}
+        if as_json:
+            show_json(folders)
+        else:
+            click.echo("\n".join(f"{name}: {uri}" for name, uri in folders.items()))
+        return
     release = deployment.release
     if release is None:
         raise UsageError(

@@ -1,6 +1,6 @@
 """The last act of a deployment: what is deployed is said where runs look first, and a run is started.
 
-Contracts and the environment go to `<artifacts>/config/<digest>/`, which no later version changes. One object a
+Contracts and the environment lie in `<artifacts>/config/<digest>/`, which no later version changes. One object a
 contract then names that folder, the images and the template; it is written last, in one piece, so a run sees the
 release before or the release after, never a mixture. Until then the workflow keeps to the release before.
 """
