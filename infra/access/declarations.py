@@ -25,7 +25,7 @@ from caudal.errors import CaudalError, Problem, ProblemsFound
 from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document
 
 Bucket = Literal["landing", "models", "mlflow", "temp", "releases"]
-Folder = Literal["config", "ledger", "quarantine", "runs", "snapshots", "staging", "units"]
+Folder = Literal["config", "ledger", "quarantine", "runs", "snapshots", "staging", "states", "units"]
 Dataset = Literal["lake", "warehouse", "predictions", "monitoring"]
 Place = Bucket | Folder | Dataset | Literal["database"]
 Service = Literal["mlflow_server"]

@@ -15,7 +15,7 @@ REPOSITORY = "caudal"
 NETWORK = "caudal"
 
 # Top-level folders of the artifacts bucket; each is a managed folder with grants of its own.
-FOLDERS = ("config", "ledger", "quarantine", "runs", "snapshots", "staging", "units")
+FOLDERS = ("config", "ledger", "quarantine", "runs", "snapshots", "staging", "states", "units")
 
 
 def hyphened(unit: str) -> str:

@@ -62,8 +62,8 @@ class Publications:
     def __init__(self, storage: Storage, environment: Environment, contract: Contract) -> None:
         self._storage = storage
         self._contract = contract
-        self._folder = join(environment.places.artifacts, "entity_state", contract.name)
-        self._log = Log(storage, environment.ledger(contract.name, "entity_state"))
+        self._folder = environment.states(contract.name)
+        self._log = Log(storage, environment.states(contract.name, "log"))
 
     def __len__(self) -> int:
         return len(self._log)

@@ -37,7 +37,7 @@ class Places(Section):
 
     Attributes:
         landing: where files land, in a folder a contract.
-        artifacts: ledger, runs, staging, quarantine, snapshots and published configuration.
+        artifacts: ledger, runs, staging, quarantine, snapshots, published states of entities and configuration.
         models: model packages.
     """
 
@@ -173,6 +173,10 @@ class Environment(Section):
     def snapshots(self, contract: str, *parts: str) -> str:
         """Where snapshots of training rows lie."""
         return join(self.places.artifacts, "snapshots", contract, *parts)
+
+    def states(self, contract: str, *parts: str) -> str:
+        """Where the published state of entities lies."""
+        return join(self.places.artifacts, "states", contract, *parts)
 
     def packages(self, contract: str, model_type: str, *parts: str) -> str:
         """Where model packages lie, by type and version."""

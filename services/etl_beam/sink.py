@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caudal.entity_state import Publications
 from caudal.storage import join
 from caudal.tables import rejected_table, warehouse_table
 from caudal.warehouse import Commit, Replacement
@@ -50,6 +51,10 @@ def finish(job: OpenJob, facts: Facts) -> dict[str, Any]:
     if recorded is None and plan.new:
         context.storage.write_json(folder(context.run, plan.commit, "result.json"), result)
         context.warehouse.commit(_commit(job, facts))
+    if plan.new:
+        # Servers look up what entities did last. Published after the commit, and by a repeated attempt as well.
+        publications = Publications(context.storage, context.environment, context.contract)
+        publications.publish(context.warehouse, plan.commit, context.run.as_of)
     context.storage.write_json(context.run.step_uri("etl"), result)
     for left in list(context.storage.objects(_staging(job))):
         context.storage.delete(left.uri)

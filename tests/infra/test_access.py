@@ -172,6 +172,7 @@ TOUCHES = {
     "quarantine": {"quarantine"},
     "snapshots": {"snapshots"},
     "staging": {"staging"},
+    "states": {"Publications"},
     "models": {"packages", "open_package"},
     "lake": {"lake_table", "LAKE"},
     "warehouse": {"warehouse_table", "rejected_table", "covered_table", "WAREHOUSE"},
