@@ -73,6 +73,10 @@ REPEATS ?= 5
 bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", REPEATS=5)
 	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) --repeats $(REPEATS)
 
+.PHONY: bench-serve
+bench-serve: $(VENV)/dev.stamp ## The server under load, beside an endpoint with no model (about 5 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve $(ARGS)
+
 .PHONY: clean
 clean: ## Remove the environment, caches and the local state
 	rm -rf $(VENV) .venv-* .caudal .rehearsal cdktf.out .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
