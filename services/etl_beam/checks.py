@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,9 +98,16 @@ def _unparsed(texts: pa.ChunkedArray) -> dict[str, NDArray[np.int64]]:
     rows = np.flatnonzero(np.asarray(texts.is_valid()))
     found: dict[str, list[int]] = {}
     for row, text in zip(rows.tolist(), texts.drop_null().to_pylist(), strict=True):
-        for name in json.loads(text):
+        for name in _parsed(text):
             found.setdefault(name, []).append(row)
     return {name: np.array(where, np.int64) for name, where in found.items()}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Mapping[str, str]:
+    """What a text of `_unparsed` says; rows of one file often say the same."""
+    values: dict[str, str] = json.loads(text)
+    return values
 
 
 def _outside(contract: Contract, name: str, column: Column, values: pa.ChunkedArray) -> NDArray[np.bool_] | None:
@@ -171,7 +179,7 @@ def _rejected(
     contents = []
     for unparsed, values in zip(refused[UNPARSED].to_pylist(), zip(*texts, strict=True), strict=True):
         content = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        content.update(json.loads(unparsed) if unparsed else {})
+        content.update(_parsed(unparsed) if unparsed else {})
         contents.append(json.dumps(content, ensure_ascii=False))
     rest = refused.drop_columns([*names, UNPARSED])
     return rest.append_column(

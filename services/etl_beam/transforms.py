@@ -80,7 +80,8 @@ class _JobDoFn(beam.DoFn):
         if step < len(job.windows):
             yield from self._send(by_entity(job, job.windows[step], rows), facts)
             return
-        changed = rows.filter(pc.is_in(rows[STATE], _WRITTEN))
+        written = pc.is_in(rows[STATE], _WRITTEN)
+        changed = rows if pc.all(written).as_py() else rows.filter(written)
         if changed.num_rows:
             facts.rows.append(stage(job, as_warehouse_rows(job, changed), "rows"))
             _note_partitions(job, changed, facts)
