@@ -104,7 +104,7 @@ def small_contract_text() -> ContractText:
             if value is REMOVED:
                 del inner[last]
             else:
-                inner[last] = value
+                inner[last] = copy.deepcopy(value)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
     return text

@@ -39,8 +39,8 @@ def profile(
 
     Args:
         table: the training rows, with the contract's feature columns.
-        scores: what the model gives on rows that it was not trained on; binary scores use edges .05, .10, ...
-            .95, others quantiles.
+        scores: what the model gives on rows that it was not trained on; probabilities use edges .05, .10, ... .95,
+            values of a regression their quantiles.
         bins: number of bins of a numeric feature; fewer where values repeat.
     """
     features: dict[str, Any] = {}
@@ -55,7 +55,9 @@ def profile(
             features[feature.name] = categorical_profile(column)
     made: dict[str, Any] = {"rows": table.num_rows, "features": features}
     if scores is not None:
-        edges = list(SCORE_EDGES) if contract.task == "binary" else quantile_edges(scores, 2 * bins)
+        # As predictions are stored: of several classes, the probability of the most probable one.
+        scores = scores.max(axis=1) if scores.ndim == 2 else scores
+        edges = quantile_edges(scores, 2 * bins) if contract.task == "regression" else list(SCORE_EDGES)
         made["scores"] = {"edges": edges, "counts": count_by_edges(scores, edges)}
     return made
 

@@ -391,6 +391,12 @@ class Contract(Section):
                 f"a {self.task} task has no positive class to weigh",
                 "remove 'scale_pos_weight'",
             )
+        if model.parameters.tree_method == "exact" and self.features.categorical:
+            yield Mismatch(
+                ("model", "parameters", "tree_method"),
+                "XGBoost's exact trees take no categories",
+                "write 'tree_method: hist', or leave out the categorical features",
+            )
         ordered = {f.name for f in self.model_features() if f.kind in ("numeric", "boolean")}
         for name in model.monotone:
             if name not in ordered:
