@@ -33,6 +33,7 @@ class Job:
         run: the run as JSON.
         commit: the identity under which the run's folder holds the plan.
         shards: how many shards a shuffle has.
+        slices: entities that are cut into slices of time (`etl_beam.slices`).
     """
 
     contract: str
@@ -40,6 +41,7 @@ class Job:
     run: str
     commit: str
     shards: int = 1
+    slices: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
 
     @staticmethod
     def of(context: StepContext, plan: Plan, shards: int) -> Job:
@@ -61,6 +63,7 @@ class OpenJob:
 
     def __init__(self, job: Job) -> None:
         self.shards = job.shards
+        self.slices = dict(job.slices)
         self.context = StepContext(
             parse_contract(job.contract), parse_environment(job.environment), Run.from_json(json.loads(job.run))
         )

@@ -11,8 +11,8 @@ An attempt that finds its commit made returns the recorded result; otherwise it 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -49,8 +49,6 @@ class Plan:
         displaced: ids of the covered loads that one of the new loads supersedes.
         loads: every load that is done, by URI and generation; a row in flight carries its load as an index here.
         all_rows: the rows of all those loads, an upper bound on what a run can read.
-        slices: by entity column, the hashes of entities with more rows than a shard should hold, and how wide
-            their slices of time are, in microseconds.
     """
 
     commit: str
@@ -61,7 +59,6 @@ class Plan:
     displaced: tuple[str, ...]
     loads: tuple[Load, ...]
     all_rows: int
-    slices: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def first_run(self) -> bool:

@@ -141,6 +141,18 @@ def _standing(job: OpenJob) -> tuple[str, Parameters] | None:
     )
 
 
+def gained_moments(job: OpenJob, entity: str) -> tuple[str, Parameters]:
+    """An entity's column, as `entity`, and the instants, as `t`, of the lake's gain."""
+    moment = job.contract.event_time
+    first, last = event_bounds(job.contract.columns[moment])
+    return (
+        f"SELECT n.`{entity}` AS entity, CAST(n.`{moment}` AS TIMESTAMP) AS t FROM {_lake(job.contract)} AS n "
+        "WHERE n._load_id IN (SELECT l FROM UNNEST(@loads) AS l) "
+        f"AND n.`{moment}` >= @first_moment AND n.`{moment}` <= @last_moment",
+        {"loads": job.plan.new, "first_moment": first.as_py(), "last_moment": last.as_py()},
+    )
+
+
 def moving_rows(job: OpenJob, columns: Sequence[str]) -> tuple[str, Parameters]:
     """The instants, as `t`, and columns of all rows that may come to the warehouse, leave it or change.
 

@@ -69,7 +69,7 @@ def _summed(group: EntityWindows) -> list[str]:
 
 def _widths(job: OpenJob, group: EntityWindows, hashes: Hashes) -> Integers | None:
     """The width of each row's time slices in microseconds, 0 where its entity is not cut; None when none is."""
-    cut = job.plan.slices.get(group.entity)
+    cut = job.slices.get(group.entity)
     if not cut:
         return None
     known = np.array([entity for entity, _ in cut], np.uint64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -14,6 +14,7 @@ from etl_beam.job import Job
 from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
 from etl_beam.sink import result_of
+from etl_beam.slices import find_slices
 from etl_beam.sources import Source, sources
 from etl_beam.windows import EntityWindows, windows_by_entity
 
@@ -75,6 +76,8 @@ def prepare(context: StepContext, shards: int | None = None) -> Graph:
     recorded = recorded_result(context, plan) if plan.new else None
     most = shards or context.environment.etl.shards
     job = Job.of(context, plan, min(most, 1 + plan.all_rows // ROWS_A_SHARD))
+    if recorded is None:
+        job = replace(job, slices=find_slices(job.open()))
     # A run whose commit is made reads nothing, and only records its result again.
     wanted = () if recorded is not None else tuple(sources(plan))
     return Graph(plan, job, wanted, windows_by_entity(contract), recorded)
