@@ -1,7 +1,11 @@
 """`python -m benchmarks.etl`: Beam beside DuckDB and Polars doing the same job by the same rules.
 
-Each run is a process of its own on a fresh copy of the input, and the engines take turns, so that whatever else the
-machine does falls on all alike. A time is reported only when all outputs are equal.
+The job is the ETL step's: the lake's rows are checked, one a key is kept, windows are computed, and the result is
+committed to the warehouse's tables. Beam and DuckDB read the lake from the DuckDB file, Polars from Parquet.
+`polars_files` leaves the commit out, and ends with Parquet.
+
+Each run is a process of its own on a fresh copy of the input, and the engines take turns, so that whatever else
+the machine does falls on all alike. A time is reported only when all outputs are equal.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import click
 from benchmarks.etl.comparison import differences
 from benchmarks.etl.workspace import REPOSITORY, Workspace, open_context
 
-ENGINES = ("beam", "duckdb", "polars")
+ENGINES = ("beam", "duckdb", "polars", "polars_files")
 REFERENCE = "duckdb"
 
 
@@ -62,7 +66,7 @@ def _measure(workspace: Workspace, engines: tuple[str, ...], repeats: int) -> di
             cost = _run(workspace, engine)
             costs[engine].append(cost)
             click.echo(
-                f"  {turn + 1}/{repeats} {engine:6} {cost.cpu_s:8.2f} CPU s {cost.rss_mb:7.0f} MB", err=True
+                f"  {turn + 1}/{repeats} {engine:12} {cost.cpu_s:8.2f} CPU s {cost.rss_mb:7.0f} MB", err=True
             )
         if turn == 0:
             found = _compare(workspace, engines)
@@ -119,14 +123,14 @@ def _median(runs: list[Cost]) -> dict[str, float]:
 
 def _show(results: list[dict[str, Any]]) -> None:
     click.echo(
-        f"{'rows':>12}  {'engine':8}{'CPU s':>9}{'wall s':>9}{'RSS MB':>9}{'us CPU a row':>14}   CPU of Beam"
+        f"{'rows':>12}  {'engine':13}{'CPU s':>9}{'wall s':>9}{'RSS MB':>9}{'us CPU a row':>14}   CPU of Beam"
     )
     for result in results:
         beam = result["engines"].get("beam")
         for engine, cost in result["engines"].items():
             against = f"{beam['cpu_s'] / cost['cpu_s']:.2f} x" if beam and engine != "beam" else ""
             click.echo(
-                f"{result['rows']:>12,}  {engine:8}{cost['cpu_s']:>9.2f}{cost['wall_s']:>9.2f}"
+                f"{result['rows']:>12,}  {engine:13}{cost['cpu_s']:>9.2f}{cost['wall_s']:>9.2f}"
                 f"{cost['rss_mb']:>9.0f}{cost['cpu_s'] / result['rows'] * 1e6:>14.2f}   {against}"
             )
         if not result["equal"]:
