@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from caudal.backends import open_storage, open_warehouse
 from caudal.contract import Contract
 from caudal.environment import Environment
-from caudal.event_time import event_dates
+from caudal.event_time import event_dates, event_times
 from caudal.identity import digest, format_instant, run_id
 from caudal.labels import encode_labels
 from caudal.profile import profile
@@ -100,7 +100,12 @@ class World:
         objective = "binary:logistic" if self.contract.task == "binary" else "reg:squarederror"
         booster = xgb.train({"objective": objective, "max_depth": 3, "nthread": 1}, matrix, 10)
         given = booster.predict(matrix) if scores is None else scores
-        span = {"rows": training.num_rows, "from": "2026-01-01", "until": "2026-02-01"}
+        times = event_times(self.contract, training.column(self.contract.event_time)).to_pylist()
+        span = {
+            "rows": training.num_rows,
+            "from": format_instant(min(times)),
+            "until": format_instant(max(times)),
+        }
         metadata = {
             "version": version,
             "threshold": threshold,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from caudal.sql import quoted
 if TYPE_CHECKING:
     from caudal.warehouse import Warehouse
 
-Value = str | float | int | bool | datetime
+Value = str | float | int | bool | date | datetime
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,34 @@ class HistogramQuery:
     source: str
     condition: str
     parameters: Mapping[str, Value]
+    _within: str = ""
     _selected: list[str] = field(default_factory=list)
     _values: dict[str, Value] = field(default_factory=dict)
     _profiles: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _first: dict[str, int] = field(default_factory=dict)
 
-    def add(self, column: str, profile: Mapping[str, Any], kind: pa.DataType) -> None:
+    def add(
+        self,
+        column: str,
+        profile: Mapping[str, Any],
+        kind: pa.DataType,
+        within: str = "",
+        parameters: Mapping[str, Value] | None = None,
+    ) -> None:
         """Asks for one column.
 
         Args:
             profile: the column's part of the training profile (`caudal.profile`).
             kind: the column's type in the warehouse.
+            within: a further condition on the rows that count for this column, in SQL.
+            parameters: of that condition.
         """
         name = quoted(column)
         self._profiles[column] = profile
         self._first[column] = len(self._selected)
+        self._within = within
+        self._values.update(parameters or {})
+        self._count("TRUE")
         self._count(f"{name} IS NULL")
         if profile["kind"] == "numeric":
             beyond = [
@@ -79,7 +92,7 @@ class HistogramQuery:
                 for sign, bound in (("<", profile.get("min")), (">", profile.get("max")))
                 if bound is not None
             ]
-            self._count(" OR ".join(beyond) or "FALSE")
+            self._count(f"({' OR '.join(beyond)})" if beyond else "FALSE")
             for edge in profile["edges"]:
                 self._count(f"{name} >= {self._parameter(float(edge))}")
         else:
@@ -94,11 +107,17 @@ class HistogramQuery:
         )
         rows, *counts = (int(column[0].as_py()) for column in answer.columns)
         return rows, {
-            column: _histogram(profile, rows, counts[self._first[column] :])
+            column: _histogram(profile, counts[self._first[column] :])
             for column, profile in self._profiles.items()
         }
 
+    def unused_parameter(self) -> str:
+        """A name for a parameter of a further condition."""
+        return f"w{len(self._profiles)}"
+
     def _count(self, condition: str) -> None:
+        if self._within:
+            condition = f"{self._within} AND {condition}"
         self._selected.append(f"COUNTIF({condition}) AS c{len(self._selected)}")
 
     def _parameter(self, value: Value) -> str:
@@ -114,8 +133,8 @@ def _typed(value: str, kind: pa.DataType) -> Value:
     return int(value) if pa.types.is_integer(kind) else value
 
 
-def _histogram(profile: Mapping[str, Any], rows: int, counts: list[int]) -> Histogram:
-    missing, *counts = counts
+def _histogram(profile: Mapping[str, Any], counts: list[int]) -> Histogram:
+    rows, missing, *counts = counts
     present = rows - missing
     if profile["kind"] == "numeric":
         unseen, *counts = counts

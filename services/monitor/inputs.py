@@ -23,10 +23,12 @@ from monitor.divergence import (
 )
 from monitor.histograms import Histogram, HistogramQuery
 from monitor.measurements import Measurement
+from monitor.warm_up import WarmUp
 
 if TYPE_CHECKING:
     from caudal.alarms import AlarmKind
     from caudal.contract.monitoring import Drift, Monitor, Volume
+    from caudal.package import ModelPackage
     from caudal.step import StepContext
 
 ARRIVED = "rows_arrived"
@@ -48,20 +50,38 @@ class Tested:
     p_value: float
 
 
-def arrivals(context: StepContext) -> list[Measurement]:
-    """Volume and freshness."""
-    contract, as_of = context.contract, context.run.as_of
-    table = warehouse_table(contract)
+@dataclass(frozen=True)
+class Arrivals:
+    """What the warehouse holds at this as-of.
+
+    Attributes:
+        rows: how many first arrived in this run.
+        first, newest: the instants of the first and of the latest event; None when there is no row.
+    """
+
+    rows: int
+    first: datetime | None
+    newest: datetime | None
+
+
+def arrivals(context: StepContext) -> Arrivals:
+    """Looks what has arrived."""
+    contract = context.contract
+    event = quoted(contract.event_time)
     answer = context.warehouse.query(
-        f"SELECT COUNTIF(_first_as_of = @as_of) AS arrived, MAX({quoted(contract.event_time)}) AS newest "
-        f"FROM {table.sql_name} WHERE _first_as_of <= @as_of",
-        {"as_of": as_of},
+        f"SELECT COUNTIF(_first_as_of = @as_of) AS arrived, MIN({event}) AS first, MAX({event}) AS newest "
+        f"FROM {warehouse_table(contract).sql_name} WHERE _first_as_of <= @as_of",
+        {"as_of": context.run.as_of},
     )
-    arrived = int(answer.column("arrived")[0].as_py())
-    measured = [_volume(context, arrived)]
-    newest = event_times(contract, answer.column("newest"))[0].as_py()
-    if newest is not None:
-        measured.append(_freshness(context, newest))
+    first, newest = (event_times(contract, answer.column(name))[0].as_py() for name in ("first", "newest"))
+    return Arrivals(int(answer.column("arrived")[0].as_py()), first, newest)
+
+
+def volume_and_freshness(context: StepContext, arrived: Arrivals) -> list[Measurement]:
+    """How much came, and how old the newest of all is."""
+    measured = [_volume(context, arrived.rows)]
+    if arrived.newest is not None:
+        measured.append(_freshness(context, arrived.newest))
     return measured
 
 
@@ -80,24 +100,25 @@ def refused(context: StepContext) -> list[Measurement]:
     return [Measurement("refused_share", bad / rows, rows, None, threshold, kind, evidence)]
 
 
-def features(context: StepContext, profile: Mapping[str, Any]) -> list[Measurement]:
+def features(context: StepContext, package: ModelPackage, arrived: Arrivals) -> list[Measurement]:
     """Drift, missing and unseen values of each feature of the model, counted in one query."""
     contract, monitor = context.contract, context.contract.monitor
-    profiled = {
-        feature.name: profile["features"][feature.name]
-        for feature in contract.model_features()
-        if feature.name in profile["features"]
-    }
+    warm_up = WarmUp(contract, arrived.first)
+    known = package.profile["features"]
+    profiled = warm_up.comparable(
+        context, package, {f.name: known[f.name] for f in contract.model_features() if f.name in known}
+    )
     condition, parameters = recent("_first_as_of", monitor.drift, context.run.as_of)
     table = warehouse_table(contract)
     query = HistogramQuery(table.sql_name, condition, parameters)
     for name, one in profiled.items():
-        query.add(name, one, table.schema.field(name).type)
-    rows, histograms = query.run(context.warehouse)
+        within = warm_up.condition(name, query.unused_parameter())
+        query.add(name, one, table.schema.field(name).type, *within)
+    _, histograms = query.run(context.warehouse)
     measured: list[Measurement] = []
     tested: list[Tested] = []
     for name, one in profiled.items():
-        described, tests = _feature(name, one, histograms[name], monitor, rows)
+        described, tests = _feature(name, one, histograms[name], monitor)
         measured += described
         tested += tests
     return [*measured, *verdicts(tested, monitor.false_alarms)]
@@ -160,13 +181,13 @@ def verdicts(tested: Sequence[Tested], false_discovery_rate: float) -> list[Meas
 
 
 def _feature(
-    name: str, profile: Mapping[str, Any], histogram: Histogram, monitor: Monitor, rows: int
+    name: str, profile: Mapping[str, Any], histogram: Histogram, monitor: Monitor
 ) -> tuple[list[Measurement], list[Tested]]:
     described, drift = drift_of("", name, profile, histogram, monitor.drift)
     tests = [drift] if drift else []
-    if not rows:
+    rows, reference_rows = histogram.rows, sum(profile["counts"]) + profile["missing"]
+    if not rows or not reference_rows:
         return described, tests
-    reference_rows = sum(profile["counts"]) + profile["missing"]
     usual = missing_share(profile)
     allowed = usual + monitor.missing.allowed_increase
     missing = Measurement(

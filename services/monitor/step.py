@@ -20,7 +20,7 @@ from caudal.tracking import Tracking
 from monitor import trial
 from monitor.decision import Decision, decide
 from monitor.facts import facts_of
-from monitor.inputs import arrivals, features, refused
+from monitor.inputs import arrivals, features, refused, volume_and_freshness
 from monitor.last_training import last_training
 from monitor.last_training import measurements as of_training
 from monitor.measurements import Measurement, record
@@ -43,9 +43,10 @@ def inputs(context: StepContext) -> StepResult:
     """
     with context.warehouse:
         champion = _promotions(context).live_at(context.run.as_of)
-        measured = [*arrivals(context), *refused(context)]
+        arrived = arrivals(context)
+        measured = [*volume_and_freshness(context, arrived), *refused(context)]
         if champion is not None:
-            measured += features(context, _package(context, champion).profile)
+            measured += features(context, _package(context, champion), arrived)
         version = champion.version if champion else None
         alarms = record(context, "inputs", version, measured)
     _track(context, "inputs", version, measured, {"alarms": len(alarms)})
