@@ -101,6 +101,11 @@ rehearse: synth .venv-rehearsal/stamp ## Deploy every environment offline: init,
 	@$(BIN)/python -m infra.rehearsal.rehearse --protected staging --protected prod \
 	  $(addprefix cdktf.out/,$(ENVIRONMENTS))
 
+.PHONY: synth-cdktn
+synth-cdktn: synth .venv-cdktn/stamp ## Show that the stacks are the same under CDKTF's maintained fork
+	@CAUDAL_ENV=dev CAUDAL_RELEASE=$(CAUDAL_RELEASE) PYTHONPATH=.:libs:services \
+	  .venv-cdktn/bin/python -m infra.fork cdktf.out/dev
+
 .PHONY: checkov
 checkov: synth .venv-checkov/stamp ## Scan the stacks of every environment
 	@echo "==> checkov"
@@ -110,7 +115,7 @@ checkov: synth .venv-checkov/stamp ## Scan the stacks of every environment
 
 # dev.txt comes first: it is the constraint of all that shares its versions.
 SHARED_LOCKS := run ingest_function etl_beam trainer batch_scoring serving monitor mlflow_server
-OWN_LOCKS := checkov workflows_emulator rehearsal ci_tools
+OWN_LOCKS := cdktn checkov workflows_emulator rehearsal ci_tools
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
   --custom-compile-command "make lock" $(UPGRADE)
 

@@ -33,11 +33,16 @@ def use_packaged_node() -> None:
                 os.environ["JSII_NODE"] = str(node)
 
 
-def import_lazily(name: str) -> None:
-    """Puts a package without content in the place of one whose `__init__` imports everything."""
+def import_lazily(name: str, found_as: str = "") -> None:
+    """Puts a package without content in the place of one whose `__init__` imports everything.
+
+    Args:
+        name: by which it is imported.
+        found_as: by which it is installed, where that differs.
+    """
     if name in sys.modules:
         return
-    spec = importlib.util.find_spec(name)
+    spec = importlib.util.find_spec(found_as or name)
     if spec is None:
         return
     package = ModuleType(name)
