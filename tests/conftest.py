@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, settings
 
 from caudal.backends import open_storage, open_warehouse
@@ -23,6 +22,7 @@ from caudal.environment import Environment, load_environment
 from caudal.storage import Storage
 from caudal.tables import contract_tables
 from caudal.warehouse import Warehouse
+from caudal.yaml_document import write_document
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -105,7 +105,7 @@ def small_contract_text() -> ContractText:
                 del inner[last]
             else:
                 inner[last] = copy.deepcopy(value)
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return write_document(values)
 
     return text
 

@@ -46,5 +46,4 @@ def open_warehouse(environment: Environment) -> Warehouse:
         return DuckDBWarehouse(Path(place), open_storage(environment))
     from caudal.warehouse.bigquery import BigQueryWarehouse
 
-    location = environment.cloud.region if environment.cloud else None
-    return BigQueryWarehouse(place, open_storage(environment), location)
+    return BigQueryWarehouse(place, open_storage(environment))

@@ -18,7 +18,7 @@ from caudal.errors import InvalidEnvironment, Problem
 from caudal.serving_environment import ServingSettings
 from caudal.storage.files import file_uri
 from caudal.storage.port import join
-from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document
+from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document, write_document
 
 
 def _place(uri: str) -> str:
@@ -71,11 +71,11 @@ class Etl(Section):
 
     Attributes:
         options: Beam's own pipeline options, passed on as they are.
-        shards: the number of shards a shuffle has; half a million to a million rows each is best.
+        shards: at most so many shards in a shuffle; a run takes one for every 200,000 rows that it may read.
     """
 
     options: tuple[str, ...] = ()
-    shards: int = Field(default=4, gt=0, le=4096)
+    shards: int = Field(default=64, gt=0, le=4096)
 
 
 class Schedule(Section):
@@ -196,9 +196,7 @@ class Environment(Section):
         Every place is resolved. The cloud section is left out: services don't read it, and a change of a size must
         not look like another configuration.
         """
-        import yaml
-
-        return yaml.safe_dump(self.model_dump(mode="json", exclude={"cloud"}), sort_keys=True)
+        return write_document(self.model_dump(mode="json", exclude={"cloud"}), sort_keys=True)
 
 
 def parse_environment(text: str, name: str = "environment", root: Path | None = None) -> Environment:

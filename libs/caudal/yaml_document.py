@@ -77,6 +77,20 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would read as something else."""
+
+
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _regular_expression in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _regular_expression, [_first])
+
+
+def write_document(values: object, *, sort_keys: bool = False) -> str:
+    """Values as YAML text that `read_document` reads back as they are."""
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True))
+
+
 def read_document(text: str, name: str) -> Document:
     """Parses YAML text into values and lines.
 

@@ -62,11 +62,11 @@ class Clients:
     reads: BigQueryReadClient
 
 
-def google_clients(project: str, location: str | None) -> Clients:
+def google_clients(project: str) -> Clients:
     """Clients by Application Default Credentials."""
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
-    return Clients(bigquery.Client(project=project, location=location), BigQueryReadClient())
+    return Clients(bigquery.Client(project=project), BigQueryReadClient())
 
 
 class BigQueryWarehouse(Warehouse):
@@ -75,7 +75,6 @@ class BigQueryWarehouse(Warehouse):
     Args:
         project: the project that holds the tables and pays for the jobs.
         storage: where exported Parquet goes, and staged Parquet comes from.
-        location: where jobs run; the data sets' own when absent.
         clients: makes the clients; it travels to other processes with the adapter, the clients don't.
     """
 
@@ -83,12 +82,12 @@ class BigQueryWarehouse(Warehouse):
         self,
         project: str,
         storage: Storage,
-        location: str | None = None,
         clients: Callable[[], Clients] | None = None,
     ) -> None:
         self._project = project
         self._storage = storage
-        self._make_clients = clients or partial(google_clients, project, location)
+        self._make_clients = clients or partial(google_clients, project)
+        self._locations: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_clients"}
@@ -126,22 +125,23 @@ class BigQueryWarehouse(Warehouse):
 
     # Jobs that happen once
 
-    def _once(self, name: str, start: Callable[[str], Job]) -> tuple[Job, bool]:
+    def _once(self, name: str, location: str, start: Callable[[str], Job]) -> tuple[Job, bool]:
         """The job that did what a name stands for, and whether another call had it done.
 
         Args:
             name: the job's id without the attempt.
+            location: where the job runs; a job is found only there.
             start: starts a job under an id.
         """
         for attempt in count(1):
             job_id = f"{name}-{attempt}"
-            job = self._settled(job_id)
+            job = self._settled(job_id, location)
             if job is None:
                 with _typed_errors(name):
                     try:
                         job = start(job_id)
                     except google.Conflict:
-                        job = self._settled(job_id)  # another caller was first
+                        job = self._settled(job_id, location)  # another caller was first
                     else:
                         job.result()
                         return job, False
@@ -149,18 +149,18 @@ class BigQueryWarehouse(Warehouse):
                 return job, True
         raise AssertionError("attempts have no end")
 
-    def _done(self, name: str) -> Job | None:
+    def _done(self, name: str, location: str) -> Job | None:
         """The job that did what a name stands for, when there is one."""
         for attempt in count(1):
-            job = self._settled(f"{name}-{attempt}")
+            job = self._settled(f"{name}-{attempt}", location)
             if job is None or not job.error_result:
                 return job
         raise AssertionError("attempts have no end")
 
-    def _settled(self, job_id: str) -> Job | None:
+    def _settled(self, job_id: str, location: str) -> Job | None:
         """The job of this id, waited for; None when there is none."""
         try:
-            job = self._clients.bigquery.get_job(job_id)
+            job = self._clients.bigquery.get_job(job_id, location=location)
         except google.NotFound:
             return None
         assert isinstance(job, (bigquery.LoadJob, bigquery.QueryJob))
@@ -170,25 +170,36 @@ class BigQueryWarehouse(Warehouse):
                 raise failure  # it is not the job that failed, but the question about it
         return job
 
+    def _location(self, dataset: str) -> str:
+        """Where a data set lies, and so the jobs that write to it."""
+        if dataset not in self._locations:
+            with _typed_errors(dataset):
+                found = self._clients.bigquery.get_dataset(f"{self._project}.{dataset}")
+            self._locations[dataset] = str(found.location)
+        return self._locations[dataset]
+
     # Loads
 
     def load(self, table: Table, parquet: Sequence[str], load_id: str) -> LoadOutcome:
         job, repeated = self._once(
-            _load_name(table, load_id), lambda job_id: self._start_load(table, parquet, job_id)
+            _load_name(table, load_id),
+            self._location(table.dataset),
+            lambda job_id: self._start_load(table, parquet, job_id),
         )
         return LoadOutcome(_loaded_rows(job), repeated)
 
     def _start_load(self, table: Table, parquet: Sequence[str], job_id: str) -> Job:
+        location = self._location(table.dataset)
         if not parquet:
             # A load job needs a file. What stands for it must be a job too, for its id to be taken.
-            return self._clients.bigquery.query("SELECT 0 AS nothing", job_id=job_id)
+            return self._clients.bigquery.query("SELECT 0 AS nothing", job_id=job_id, location=location)
         config = _load_config(table.schema, bigquery.WriteDisposition.WRITE_APPEND)
         return self._clients.bigquery.load_table_from_uri(
-            list(parquet), self._reference(table), job_id=job_id, job_config=config
+            list(parquet), self._reference(table), job_id=job_id, location=location, job_config=config
         )
 
     def loaded(self, table: Table, load_id: str) -> LoadOutcome | None:
-        job = self._done(_load_name(table, load_id))
+        job = self._done(_load_name(table, load_id), self._location(table.dataset))
         return LoadOutcome(_loaded_rows(job), repeated=True) if job is not None else None
 
     # Reads
@@ -281,7 +292,8 @@ class BigQueryWarehouse(Warehouse):
 
     def commit(self, commit: Commit) -> bool:
         name = _job_name("commit", commit.contract, commit.id)
-        if self._done(name) is not None:
+        location = self._location(covered_table().dataset)
+        if self._done(name, location) is not None:
             return False
         script = _Script()
         staged: list[bigquery.TableReference] = []
@@ -306,7 +318,11 @@ class BigQueryWarehouse(Warehouse):
                 )
             config = bigquery.QueryJobConfig(query_parameters=script.parameters)
             _, repeated = self._once(
-                name, lambda job_id: self._clients.bigquery.query(script.text(), job_id=job_id, job_config=config)
+                name,
+                location,
+                lambda job_id: self._clients.bigquery.query(
+                    script.text(), job_id=job_id, location=location, job_config=config
+                ),
             )
             return not repeated
         finally:
@@ -346,7 +362,8 @@ class BigQueryWarehouse(Warehouse):
         table.expires = datetime.now(UTC) + STAGED_FOR
         client.create_table(table)
         config = _load_config(nullable, bigquery.WriteDisposition.WRITE_APPEND)
-        client.load_table_from_uri(list(files), reference, job_config=config).result()
+        location = self._location(reference.dataset_id)
+        client.load_table_from_uri(list(files), reference, location=location, job_config=config).result()
 
 
 class _Script:
