@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NotRequired
 
@@ -168,7 +168,7 @@ class PredictionService:
         for at, i in enumerate(chosen):
             instance = instances[i]
             score, prediction = model.decide(scores[at])
-            made = os.urandom(16).hex()
+            made = f"{random.getrandbits(128):032x}"
             lines.append(self._log.line(instance, made, score, prediction, model.version, arm))
             self._telemetry.predicted(model.version, arm, score)
             if answers is None:
