@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from pipeline.replay.replay import Month, Replay
     from pipeline.runs import StepRecord
 
+DEFAULT_ROWS = 50_000
+
 
 @click.command(
     "replay",
-    epilog="Examples: `caudal replay bank_marketing`, `caudal replay bank_marketing --fresh --json`.",
+    epilog="Examples: `caudal replay bank_marketing --fresh`, "
+    "`caudal replay wallet --every week --rows 50000 --inject amounts@120`.",
 )
 @contract_argument
 @click.option("--fresh", is_flag=True, help="Start over, whatever an earlier replay left.")
@@ -41,12 +44,31 @@ if TYPE_CHECKING:
     show_default=True,
     help="How often a file lands and a run starts.",
 )
+@click.option("--rows", type=click.IntRange(min=1), help="Simulate a sample of about so many rows (wallet).")
+@click.option("--days", type=click.IntRange(min=1, max=36_500), help="How many days are simulated.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed simulates other rows.")
+@click.option(
+    "--inject",
+    multiple=True,
+    metavar="KIND@DAY",
+    help="Simulate with a lasting change, as `caudal simulate` has it; may be said again.",
+)
 @click.option("--env", default="local", show_default=True, help="The environment, a local one.")
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path),
               help="The replay's folder; default: .caudal/replay/CONTRACT/.")  # fmt: skip
 @json_option
 def command(
-    contract: str, fresh: bool, data: Path | None, every: Any, env: str, root: Path | None, as_json: bool
+    contract: str,
+    fresh: bool,
+    data: Path | None,
+    every: Any,
+    rows: int | None,
+    days: int | None,
+    seed: int,
+    inject: tuple[str, ...],
+    env: str,
+    root: Path | None,
+    as_json: bool,
 ) -> None:
     """Replay the history of CONTRACT's sample.
 
@@ -58,9 +80,13 @@ def command(
     from pipeline.project import find_contract, find_environment, project_root
     from pipeline.replay.replay import SUMMARY_FILE, Replay
     from pipeline.replay.sample import find_sample
+    from pipeline.replay.simulated import SampleRequest, simulated_sample
 
     parsed = find_contract(contract)
     folder = (root or project_root() / ".caudal" / "replay" / parsed.name).absolute()
+    if rows is not None or inject:
+        request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject)
+        data = simulated_sample(parsed.name, request, folder.parent / f"{folder.name}-samples")
     files = find_sample(project_root(), parsed.name, data)
     replay = Replay(parsed, replay_environment(find_environment(env, folder)), files, every)
     if replay.finished() and not fresh:
