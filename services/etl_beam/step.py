@@ -18,7 +18,7 @@ from etl_beam.slices import find_slices
 from etl_beam.sources import Source, sources
 from etl_beam.windows import EntityWindows, windows_by_entity
 
-ROWS_A_SHARD = 400_000
+ROWS_A_SHARD = 200_000
 
 
 @dataclass(frozen=True)

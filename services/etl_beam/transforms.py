@@ -18,6 +18,7 @@ from etl_beam.checks import check, count_reasons
 from etl_beam.deduplication import settle
 from etl_beam.facts import Facts
 from etl_beam.hashing import hash_column
+from etl_beam.memory import give_back
 from etl_beam.rows import STATE, State, as_warehouse_rows
 from etl_beam.shuffle import GroupedShard, Shard, decode, encode, partition
 from etl_beam.sink import as_rejected_rows, finish, stage
@@ -53,6 +54,9 @@ class _JobDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._open: OpenJob = self._job.open()
+
+    def finish_bundle(self) -> None:
+        give_back()
 
     def _report(self, facts: Facts) -> Reported:
         """Reports facts to the commit, and shows them as Beam's counters."""
