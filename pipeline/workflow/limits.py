@@ -1,6 +1,8 @@
 """The documented limits of Cloud Workflows, checked when the source is compiled.
 
-Source of the figures: cloud.google.com/workflows/quotas, read in November 2026.
+Source of the figures: cloud.google.com/workflows/quotas, as collected in November 2026; the number of parameters is
+that of SchemaStore's schema of workflows. Two limits depend on what services answer and are kept by design: 512 KB of
+variables and 2 MB an answer. Of results only those that conditions name are read, and only their fields are kept.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ STEPS_EXECUTED = 100_000
 CALL_DEPTH = 20
 BRANCHES = 10
 PARALLEL_NESTING = 2
+CONCURRENT_BRANCHES = 20
 ASSIGNMENTS = 50
 CONDITIONS = 50
 HTTP_TIMEOUT_SECONDS = 1_800
@@ -46,6 +49,8 @@ def check_limits(source: Source, text: str, steps_executed: int) -> None:
                 "two steps have one name", where=f"{name}.{repeated[0]}", mend="rename one of them"
             )
         _check_steps(workflow["steps"], name)
+        wide = _width(workflow["steps"])
+        _at_most(wide, CONCURRENT_BRANCHES, "branches at a time", name, "let some steps wait for others")
         for place, value in _leaves(workflow, name):
             if isinstance(value, str) and "${" in value:
                 _at_most(
@@ -73,6 +78,17 @@ def _check_steps(steps: list[dict[str, Any]], where: str, nesting: int = 0) -> N
                         _check_steps(inner["steps"], f"{place}.{branch_name}", nesting + 1)
             for inner_steps in _inner(body):
                 _check_steps(inner_steps, place, nesting)
+
+
+def _width(steps: list[dict[str, Any]]) -> int:
+    """The most branches that run at a time."""
+    widths = [1]
+    for step in steps:
+        for body in step.values():
+            branches = body.get("parallel", {}).get("branches", ())
+            widths.append(sum(_width(inner["steps"]) for branch in branches for inner in branch.values()))
+            widths += [_width(inner) for inner in _inner(body)]
+    return max(widths)
 
 
 def _names(steps: list[dict[str, Any]]) -> Iterator[str]:

@@ -34,10 +34,24 @@ def branches(count: int, depth: int = 1) -> dict[str, Any]:
     return {"parallel": {"branches": made}}
 
 
+def beside(outer: int, inner: int) -> dict[str, Any]:
+    """Parallels in the branches of a parallel."""
+
+    def branch(name: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+        return {name: {"steps": steps}}
+
+    def inside(i: int) -> dict[str, Any]:
+        made = [branch(f"b{i}_{j}", [{f"s{i}_{j}": {"assign": [{"a": 1}]}}]) for j in range(inner)]
+        return {f"p{i}": {"parallel": {"branches": made}}}
+
+    return {"parallel": {"branches": [branch(f"o{i}", [inside(i)]) for i in range(outer)]}}
+
+
 AT_THE_LIMIT: dict[str, tuple[Any, Any]] = {
     "50 assignments": (one({"assign": [{"a": 1}] * 50}), one({"assign": [{"a": 1}] * 51})),
     "50 conditions": (one({"switch": [{"condition": True}] * 50}), one({"switch": [{"condition": True}] * 51})),
     "10 branches": (one(branches(10)), one(branches(11))),
+    "20 branches at a time": (one(beside(4, 5)), one(beside(3, 7))),
     "2 levels of parallels": (one(branches(1, 2)), one(branches(1, 3))),
     "20 levels of calls": (nested_calls(20), nested_calls(21)),
     "400 characters": (one({"return": "${" + "a" * 397 + "}"}), one({"return": "${" + "a" * 398 + "}"})),
