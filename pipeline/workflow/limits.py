@@ -1,8 +1,8 @@
 """The documented limits of Cloud Workflows, checked when the source is compiled.
 
-Source of the figures: cloud.google.com/workflows/quotas, as collected in November 2026; the number of parameters is
-that of SchemaStore's schema of workflows. Two limits depend on what services answer and are kept by design: 512 KB of
-variables and 2 MB an answer. Of results only those that conditions name are read, and only their fields are kept.
+Source of the figures: cloud.google.com/workflows/quotas, as collected in November 2026; the number of parameters
+is that of SchemaStore's schema of workflows. Two limits depend on what services answer and are kept by design:
+512 KB of variables and 2 MB an answer. Only results that conditions name are read, and only those fields kept.
 """
 
 from __future__ import annotations
