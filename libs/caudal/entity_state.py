@@ -16,7 +16,6 @@ from caudal.event_time import event_times
 from caudal.folders import FolderWriter, open_folder
 from caudal.identity import format_instant, parse_instant
 from caudal.ledger import Log
-from caudal.sql import quoted
 from caudal.storage import Storage, join
 from caudal.tables import warehouse_table
 
@@ -46,6 +45,9 @@ def latest_rows_query(contract: Contract, entity: str, features: list[str]) -> s
 
     Of rows with equal time the greatest key decides.
     """
+    # A server reads publications, and has nothing to read SQL with.
+    from caudal.sql import quoted
+
     chosen = ", ".join(quoted(name) for name in features)
     key, event, tie = quoted(entity), quoted(contract.event_time), quoted(contract.key)
     return (

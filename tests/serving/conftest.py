@@ -43,7 +43,9 @@ def bank_package(
     bank_storage: Storage, bank_environment: Environment, bank_contract: Contract, all_bank_rows: pa.Table
 ) -> ModelPackage:
     """A model of the last 5,000 rows, live."""
-    package = make_model(bank_storage, bank_environment, bank_contract, all_bank_rows.slice(all_bank_rows.num_rows - 5000))
+    package = make_model(
+        bank_storage, bank_environment, bank_contract, all_bank_rows.slice(all_bank_rows.num_rows - 5000)
+    )
     promote(bank_storage, bank_environment, package)
     return package
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -307,3 +311,34 @@ def test_the_log_of_a_request_that_fails_quotes_nothing(
     assert failure["exception"] == "ValueError"
     assert any("breaks" in frame for frame in failure["stack"])
     assert not any("31415926" in one for one in told)
+
+
+NOT_IN_ITS_IMAGE = (
+    "apache_beam", "duckdb", "google.cloud.bigquery", "mlflow", "onnx", "onnxmltools", "optuna", "pandas",
+    "rich", "skl2onnx", "sklearn", "sqlglot",
+)  # fmt: skip
+
+
+def test_the_server_answers_with_the_packages_of_its_own_lock_alone(
+    repository: Path, local_environment: Environment, local_storage: Storage, make: Any, row: dict[str, Any]
+) -> None:
+    locked = (repository / "requirements" / "serving.txt").read_text()
+    assert not [name for name in NOT_IN_ITS_IMAGE if f"\n{name.replace('.', '-').replace('_', '-')}==" in locked]
+    package = make(5)
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({NOT_IN_ITS_IMAGE!r}))
+import serving.__main__
+from caudal.backends import storage_for
+from caudal.package import open_package
+from serving.models import ServedModel
+model = ServedModel(open_package(storage_for({package.uri!r}), {package.uri!r}), 10)
+print(model.score([{row!r}])[0], model.reasons([{row!r}], 1)[0][0]["feature"])
+"""
+    paths = os.pathsep.join(str(repository / name) for name in ("libs", "services"))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) == pytest.approx(float(package.score_row(row)[0]))
