@@ -88,7 +88,8 @@ for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
 
 def write_document(values: object, *, sort_keys: bool = False) -> str:
     """Values as YAML text that `read_document` reads back as they are."""
-    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True))
+    # Letters beyond ASCII are escaped: PyYAML writes some line breaks of Unicode so that it can't read them back.
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=False))
 
 
 def read_document(text: str, name: str) -> Document:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -258,6 +258,7 @@ def test_the_shipped_contracts_are_valid_and_read_back_what_they_say(repository:
 durations = st.integers(1, 400).flatmap(lambda n: st.sampled_from([f"{n}d", f"{n}h", f"{n}m", f"{n}s"]))
 
 
+@settings(max_examples=30)
 @given(
     due=durations,
     reach=st.tuples(st.integers(0, 50), st.integers(50, 10**6)),
@@ -307,6 +308,7 @@ def shuffled(value: Any, chance: random.Random) -> Any:
     return value
 
 
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False))
 def test_the_digest_does_not_depend_on_the_order_of_keys_or_on_layout(small_contract: Make, chance: Any) -> None:
     mixed = yaml.safe_dump(
