@@ -4,7 +4,8 @@
 |---|---|
 | `type:<column>` | the value does not parse as the column's type |
 | `missing:<column>` | a required value is absent |
-| `range:<column>` | the value is out of range, is not finite, or is an event time before 1960 or after 2159 |
+| `range:<column>` | the value is out of range, not finite, of 10^29 or more and to be summed in a window (SQL's |
+| | NUMERIC ends there), or an event time before 1960 or after 2159 |
 | `value:<column>` | the value is not among those allowed |
 | `unknown:<column>` | the source has a column that the contract does not know |
 """
@@ -119,7 +120,7 @@ def _outside(contract: Contract, name: str, column: Column, values: pa.ChunkedAr
     elif column.range is not None:
         low, high = _bounds(column, *column.range)
     elif column.type == "number":
-        finite = pc.fill_null(pc.is_finite(values), True)
+        finite = pc.fill_null(pc.less(pc.abs(values), _number_limit(contract, name)), True)
         return None if pc.all(finite).as_py() else ~np.asarray(finite)
     else:
         return None
@@ -137,6 +138,13 @@ def _outside(contract: Contract, name: str, column: Column, values: pa.ChunkedAr
         return None
     inside = pc.fill_null(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)), True)
     return ~np.asarray(inside)
+
+
+def _number_limit(contract: Contract, name: str) -> pa.Scalar:
+    """What a number without a range must be below."""
+    windows = contract.features.windows
+    summed = any(name in columns for window in windows for columns in window.values.values())
+    return pa.scalar(1e29 if summed else math.inf)
 
 
 def event_bounds(column: Column) -> tuple[pa.Scalar, pa.Scalar]:

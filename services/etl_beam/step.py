@@ -13,7 +13,7 @@ from etl_beam.facts import Facts
 from etl_beam.job import Job
 from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
-from etl_beam.sink import result_of
+from etl_beam.sink import finish, result_of
 from etl_beam.slices import find_slices
 from etl_beam.sources import Source, sources
 from etl_beam.windows import EntityWindows, windows_by_entity
@@ -52,7 +52,8 @@ def etl(context: StepContext) -> StepResult:
     with context.warehouse:
         graph = prepare(context)
         if graph.recorded is not None:
-            return graph.recorded
+            # An attempt may have ended between its commit and what follows it.
+            return finish(graph.job.open(), Facts())
         if not graph.plan.new:
             return result_of(None, 0, Facts())
         with Pipeline(options=PipelineOptions(list(context.environment.etl.options))) as pipeline:

@@ -172,7 +172,8 @@ class MakeCommit(_JobDoFn):
     """All facts of the run, under one key -> the commit and the step's result."""
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
-        finish(self._open, Facts.total(element[1]))
+        result = finish(self._open, Facts.total(element[1]))
+        Metrics.counter(NAMESPACE, "rows_duplicate").inc(result["rows"]["duplicates"])
 
 
 def _note_partitions(job: OpenJob, rows: pa.Table, facts: Facts) -> None:

@@ -125,6 +125,7 @@ def test_a_step_that_is_repeated_after_its_commit_returns_the_same(world: Any) -
     context.storage.delete(context.run.step_uri("etl"))
     assert etl(world.context()) == first
     assert first["rows"]["warehouse"] == 1
+    assert context.storage.read_json(context.run.step_uri("etl")) == first
 
 
 def test_every_lake_row_is_a_duplicate_rejected_or_in_the_warehouse(world: Any) -> None:
