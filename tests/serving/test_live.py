@@ -327,7 +327,11 @@ def test_the_server_answers_with_the_packages_of_its_own_lock_alone(
     package = make(5)
     script = f"""
 import sys
-sys.modules.update(dict.fromkeys({NOT_IN_ITS_IMAGE!r}))
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in {NOT_IN_ITS_IMAGE!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
 import serving.__main__
 from caudal.backends import storage_for
 from caudal.package import open_package
