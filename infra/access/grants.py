@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from caudal.cloud_names import FUNCTION_REPOSITORY, REPOSITORY
 from infra.access.declarations import BUCKETS, DATASETS, FOLDERS, Declarations
 from infra.access.roles import Scope
 from pipeline.steps import Step
@@ -86,13 +87,23 @@ def _of_runtimes(steps: Iterable[Step]) -> Iterator[Grant]:
         if service_of(step) == "template":
             yield Grant(step.unit, "roles/dataflow.worker", "project", why="it runs as Dataflow workers")
             yield Grant(
-                step.unit, "roles/artifactregistry.reader", "repository", why="Dataflow workers pull the image"
+                step.unit,
+                "roles/artifactregistry.reader",
+                "repository",
+                REPOSITORY,
+                "Dataflow workers pull the image",
             )
             yield Grant(step.unit, "roles/storage.objectUser", "bucket", "temp", "Dataflow's temporary files")
             yield Grant(step.unit, "roles/storage.objectViewer", "folder", "units", "its template is read there")
         if service_of(step) == "function":
             yield Grant(BUILDER, "roles/logging.logWriter", "project", why="the build writes its log")
-            yield Grant(BUILDER, "roles/artifactregistry.writer", "repository", why="the build pushes the image")
+            yield Grant(
+                BUILDER,
+                "roles/artifactregistry.writer",
+                "repository",
+                FUNCTION_REPOSITORY,
+                "the build pushes the image",
+            )
             yield Grant(BUILDER, "roles/storage.objectViewer", "bucket", "releases", "the build reads the sources")
 
 

@@ -54,7 +54,7 @@ ACCEPTED = (
     ),
     Accepted("CKV_GCP_80", r"^data/\w.*_table_", GOOGLE_KEYS),
     Accepted("CKV_GCP_81", r"^data/\w+_dataset_", GOOGLE_KEYS),
-    Accepted("CKV_GCP_84", r"^foundation/registry$", GOOGLE_KEYS),
+    Accepted("CKV_GCP_84", r"^foundation/(function-)?registry$", GOOGLE_KEYS),
     Accepted("CKV_GCP_117", r"^bootstrap/ci-plan-viewer$", "terraform's plan reads every resource"),
     Accepted("CKV_GCP_121", r"^data/\w.*_table_", "an environment that is not protected is to be destroyed"),
     Accepted(

@@ -16,7 +16,7 @@ from cdktf_cdktf_provider_google.storage_bucket_iam_member import StorageBucketI
 from cdktf_cdktf_provider_google.storage_managed_folder_iam_member import StorageManagedFolderIamMember
 from constructs import Construct
 
-from caudal.cloud_names import REPOSITORY, CloudNames
+from caudal.cloud_names import CloudNames
 from infra.access.grants import Grant
 from infra.access.roles import CONDITIONED, Scope
 from infra.environments import Deployment
@@ -107,7 +107,7 @@ def _account(scope: Construct, names: CloudNames, grant: Grant, member: str) -> 
 
 def _repository(scope: Construct, names: CloudNames, grant: Grant, member: str) -> Any:
     return ArtifactRegistryRepositoryIamMember(
-        scope, _id(grant), repository=REPOSITORY, location=names.region, role=grant.role, member=member
+        scope, _id(grant), repository=grant.resource, location=names.region, role=grant.role, member=member
     )
 
 

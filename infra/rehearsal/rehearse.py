@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.rehearsal.cloud import Cloud
+from infra.rehearsal.protected import holds_data
 from infra.rehearsal.schema import BINDING, SchemaFile, binding_tarball, derive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -227,8 +228,6 @@ def _report(outcome: Outcome, failures: list[str]) -> bool:
 
 def _refused(rehearsal: Rehearsal, stacks: Iterable[str]) -> list[str]:
     """What is wrong if a protected environment lets itself be destroyed: data must survive."""
-    from infra.rehearsal.protected import holds_data
-
     failures = []
     for stack in stacks:
         file = rehearsal.work / "stacks" / stack / "cdk.tf.json"

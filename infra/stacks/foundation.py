@@ -11,7 +11,7 @@ from cdktf_cdktf_provider_google.project_service import ProjectService
 from cdktf_cdktf_provider_google.service_networking_connection import ServiceNetworkingConnection
 from constructs import Construct
 
-from caudal.cloud_names import NETWORK, REPOSITORY
+from caudal.cloud_names import FUNCTION_REPOSITORY, NETWORK, REPOSITORY
 from infra.cdk import blocks
 from infra.constructs.accounts import Account
 from infra.constructs.database import Database
@@ -57,7 +57,7 @@ class FoundationStack(Stack):
             for api in APIS
         ]
         network, services = self._network()
-        self._registry()
+        self._registries()
         for unit in units:
             Account(self, unit, deployment)
         Database(self, deployment, network, services)
@@ -115,28 +115,32 @@ class FoundationStack(Stack):
         )
         return network, connection
 
-    def _registry(self) -> None:
-        ArtifactRegistryRepository(
-            self,
-            "registry",
-            repository_id=REPOSITORY,
-            location=self.deployment.cloud.region,
-            format="DOCKER",
-            description="Images of Caudal's units",
-            docker_config={"immutable_tags": True},
-            vulnerability_scanning_config={"enablement_config": "INHERITED"},
-            # What runs is always among the newest of its unit.
-            cleanup_policies=blocks(
-                {
-                    "id": "keep-newest",
-                    "action": "KEEP",
-                    "most_recent_versions": {"keep_count": 10},
-                },
-                {
-                    "id": "delete-old",
-                    "action": "DELETE",
-                    "condition": {"tag_state": "ANY", "older_than": "7776000s"},
-                },
-            ),
-            depends_on=self._apis,
-        )
+    def _registries(self) -> None:
+        for name, repository, immutable, holds in (
+            ("registry", REPOSITORY, True, "Images of Caudal's units"),
+            ("function-registry", FUNCTION_REPOSITORY, False, "Images that Google builds of Caudal's functions"),
+        ):
+            ArtifactRegistryRepository(
+                self,
+                name,
+                repository_id=repository,
+                location=self.deployment.cloud.region,
+                format="DOCKER",
+                description=holds,
+                docker_config={"immutable_tags": immutable},
+                vulnerability_scanning_config={"enablement_config": "INHERITED"},
+                # What runs is always among the newest of its unit.
+                cleanup_policies=blocks(
+                    {
+                        "id": "keep-newest",
+                        "action": "KEEP",
+                        "most_recent_versions": {"keep_count": 10},
+                    },
+                    {
+                        "id": "delete-old",
+                        "action": "DELETE",
+                        "condition": {"tag_state": "ANY", "older_than": "7776000s"},
+                    },
+                ),
+                depends_on=self._apis,
+            )

@@ -16,7 +16,7 @@ from cdktf_cdktf_provider_google.storage_bucket_object import StorageBucketObjec
 from constructs import Construct
 
 from caudal.cloud_environment import JobSize
-from caudal.cloud_names import REPOSITORY, hyphened
+from caudal.cloud_names import FUNCTION_REPOSITORY, hyphened
 from caudal.contract import Contract
 from etl_beam.template import container_spec
 from infra.access.grants import BUILDER, Grant
@@ -67,7 +67,7 @@ class FunctionStack(UnitStack):
     ) -> None:
         super().__init__(scope, unit, deployment, release, grants)
         names, size = deployment.names, deployment.cloud.sizes.ingest_function
-        repository = f"projects/{names.project}/locations/{names.region}/repositories/{REPOSITORY}"
+        repository = f"projects/{names.project}/locations/{names.region}/repositories/{FUNCTION_REPOSITORY}"
         builder = f"projects/{names.project}/serviceAccounts/{names.account(BUILDER)}"
         Cloudfunctions2Function(
             self,

@@ -12,6 +12,8 @@ from caudal.cloud_environment import Cloud
 
 PREFIX = "caudal"
 REPOSITORY = "caudal"
+# Google's builder moves tags as it caches, so functions have a registry in which tags may move.
+FUNCTION_REPOSITORY = "caudal-functions"
 NETWORK = "caudal"
 
 # Top-level folders of the artifacts bucket; each is a managed folder with grants of its own.
