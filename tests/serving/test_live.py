@@ -148,6 +148,35 @@ def test_a_shadow_scores_what_the_champion_answers_and_answers_nobody(
         assert server.client.get("/v1/model").json()["challenger"]["version"] == challenger.version
 
 
+def test_a_challenger_that_was_dropped_scores_no_longer(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any]
+) -> None:
+    champion, challenger = make(5), make(9)
+    promote(local_storage, quick, champion)
+    promote(local_storage, quick, challenger, role="challenger")
+    with served(bank_contract, quick, local_storage) as server:
+        assert server.client.get("/v1/model").json()["challenger"]["version"] == challenger.version
+        promote(local_storage, quick, champion, request="the trial is over")
+        until(lambda: server.client.get("/v1/model").json()["challenger"] is None)
+        server.predict(row)
+        assert [one["arm"] for one in lines(quick.serving.prediction_log)] == ["champion"]
+
+
+def test_a_prediction_that_can_not_be_logged_is_not_answered(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any]
+) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    serving = quick.serving.model_copy(update={"prediction_log": str(full)})
+    environment = quick.model_copy(update={"serving": serving})
+    promote(local_storage, environment, make(5))
+    with served(bank_contract, environment, local_storage) as server:
+        assert server.predict(row).status_code == 500
+        assert server.metric('caudal_failures_total{part="request"}') == 1
+        assert server.client.get("/livez").status_code == 200
+
+
 def test_with_a_share_each_key_is_answered_by_the_same_model_every_time(
     quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any]
 ) -> None:
