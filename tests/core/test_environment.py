@@ -15,6 +15,7 @@ from caudal.storage.files import FileStorage
 from caudal.storage.gcs import GcsStorage
 from caudal.warehouse.duckdb import DuckDBWarehouse
 from caudal.yaml_document import write_document
+from tests.conftest import REPOSITORY
 
 LOCAL: dict[str, Any] = {
     "environment": 1,
@@ -27,7 +28,7 @@ LOCAL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path("environments").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "environments").glob("*.yaml")))
 def test_the_shipped_environments_are_valid_and_read_back(repository: Path, name: str) -> None:
     environment = load_environment(repository / "environments" / f"{name}.yaml")
 
