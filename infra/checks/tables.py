@@ -12,9 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from caudal.errors import Problem
+from caudal.errors import Problem, ProblemsFound
 
 TABLE = "google_bigquery_table"
+
+
+class TablesRefused(ProblemsFound):
+    """A plan would lose or forbid rows; each problem names the backfill."""
 
 
 def problems_of(plan: Mapping[str, Any]) -> list[Problem]:

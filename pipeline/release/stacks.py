@@ -14,6 +14,7 @@ from pathlib import Path
 
 from caudal.errors import CaudalError
 from caudal.identity import digest
+from infra.checks.tables import TablesRefused, problems_of
 from pipeline.release.commands import Runner, run
 
 # Applied once, by a person: it makes the accounts that CI works with.
@@ -65,7 +66,11 @@ class Stacks:
         return [name for name in TopologicalSorter(self._needs).static_order() if name not in BY_HAND]
 
     def plan(self) -> list[Change]:
-        """Plans every stack, keeps the plans, and tells their changes."""
+        """Plans every stack, keeps the plans, and tells their changes.
+
+        Raises:
+            TablesRefused: a table would lose or forbid rows.
+        """
         return [change for name in self.names() for change in self._plan(name)]
 
     def apply(self) -> Iterator[str]:
@@ -78,6 +83,9 @@ class Stacks:
         self._terraform(name, "init", "-input=false")
         self._terraform(name, "plan", "-input=false", "-lock-timeout=5m", f"-out={PLAN_FILE}")
         shown = json.loads(self._terraform(name, "show", "-json", PLAN_FILE))
+        problems = problems_of(shown)
+        if problems:
+            raise TablesRefused(problems)
         for resource in shown.get("resource_changes", ()):
             actions = tuple(resource["change"]["actions"])
             if actions != ("no-op",):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.checks.tables import problems_of
+from infra.checks.tables import TablesRefused, problems_of
+from pipeline.release.stacks import Stacks
 
 BEFORE = [
     {"name": "id", "type": "INTEGER", "mode": "REQUIRED"},
@@ -81,3 +83,12 @@ def test_what_would_lose_or_forbid_rows_is_refused_with_its_backfill(
 def test_another_partitioning_is_refused() -> None:
     (problem,) = problems_of(plan(BEFORE, partition=None))
     assert "from day to none" in problem.what
+
+
+def test_a_deployment_stops_at_a_plan_that_would_lose_rows(tmp_path: Path) -> None:
+    manifest = {"stacks": {"data": {"dependencies": [], "workingDirectory": "stacks/data"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    shown = json.dumps(plan(BEFORE[:1]))
+    stacks = Stacks(tmp_path, lambda command: shown if "show" in command else "")
+    with pytest.raises(TablesRefused, match="'amount' would be dropped"):
+        stacks.plan()
