@@ -211,3 +211,11 @@ def _champion(world: World) -> Any:
     champion = Promotions(world.storage, ledger).head()
     assert champion is not None
     return champion
+
+
+def test_the_image_holds_the_library_that_the_package_scores_with(repository: Path) -> None:
+    locked = (repository / "requirements" / "batch_scoring.txt").read_text()
+    trainer = (repository / "requirements" / "trainer.txt").read_text()
+    for name in ("xgboost", "xgboost-cpu"):
+        (line,) = [line for line in locked.splitlines() if line.startswith(f"{name}==")]
+        assert line in trainer
