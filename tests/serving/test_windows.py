@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 
 from caudal.backends import open_storage
 from caudal.contract import Contract, load_contract
-from caudal.entity_state import Publications
+from caudal.entity_state import Publications, entities
 from caudal.environment import Environment
 from caudal.package import Encoder, ModelPackage
 from etl_beam.calendar_features import calendar_features
 from serving.instances import InstanceReader
+from tests.etl.conftest import World as EtlWorld
 from tests.serving.made import lines, make_model, promote, served, until
 from tests.world import World
 
@@ -256,3 +258,39 @@ def test_a_contract_without_windows_publishes_nothing(
     publications = Publications(storage, local_environment, bank_contract)
     assert publications.publish(None, "c", AS_OF) is None  # type: ignore[arg-type]
     assert len(publications) == 0
+
+
+def test_etl_publishes_after_each_commit_what_its_own_rows_say(
+    wallet: Contract, local_environment: Environment
+) -> None:
+    world = EtlWorld(wallet, local_environment, moment=AS_OF)
+    generator = np.random.default_rng(3)
+    landed = [
+        {
+            "transaction_id": number,
+            "occurred_at": AS_OF - timedelta(hours=float(generator.uniform(1, 600))),
+            "customer_id": int(generator.integers(0, 5)),
+            "terminal_id": int(generator.integers(0, 3)),
+            "amount": Decimal(int(generator.integers(100, 9000))) / 100,
+            "is_fraud": bool(generator.random() < 0.3),
+        }
+        for number in range(80)
+    ]
+    world.land({"a.parquet": landed[:50]})
+    world.run()
+    world.land({"b.parquet": landed[50:]})
+    world.run()
+    storage = open_storage(local_environment)
+    publications = Publications(storage, local_environment, wallet)
+    assert len(publications) == 2
+    newest = publications.newest()
+    assert newest is not None
+    rows = sorted(world.rows(), key=lambda row: (row["occurred_at"], row["transaction_id"]))
+    for entity, names in entities(wallet).items():
+        latest = {row[entity]: {"as_of": row["occurred_at"], **{n: row[n] for n in names}} for row in rows}
+        published = {row.pop("key"): row for row in newest.table(entity).to_pylist()}
+        assert published == latest
+        assert any(row[names[0]] for row in latest.values())
+    # A run that brings nothing publishes nothing.
+    world.run()
+    assert len(publications) == 2
