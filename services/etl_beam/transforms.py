@@ -81,6 +81,9 @@ class _JobDoFn(beam.DoFn):
     def _forward(self, step: int, rows: pa.Table, facts: Facts) -> Iterator[Shard]:
         """Sends settled rows on to the next entity; after the last, those that are to be written are staged."""
         job = self._open
+        if not rows.num_rows:
+            # A shard of nothing but copies has not even the columns of rows.
+            return
         if step < len(job.windows):
             yield from self._send(by_entity(job, job.windows[step], rows), facts)
             return

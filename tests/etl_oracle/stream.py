@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,12 +85,15 @@ class Stream:
 
     Args:
         shards: the most that a shuffle has.
-        rows_a_shard: few rows make the small tables of a test fill several shards.
+        rows_a_shard, rows_a_slice: the tables of a test are small, and still have to fill several shards, and to
+            hold entities with so many rows that they are cut into slices of time.
     """
 
-    def __init__(self, contract: Contract, root: Path, shards: int = 2, rows_a_shard: int = 1) -> None:
+    def __init__(
+        self, contract: Contract, root: Path, shards: int = 2, rows_a_shard: int = 1, rows_a_slice: int = 3
+    ) -> None:
         self.contract = contract
-        self._rows_a_shard = rows_a_shard
+        self._sizes = {"etl_beam.step.ROWS_A_SHARD": rows_a_shard, "etl_beam.slices.ROWS_A_SLICE": rows_a_slice}
         loaded = load_environment(REPOSITORY / "environments" / "local.yaml", root)
         self.environment: Environment = loaded.model_copy(
             update={"etl": loaded.etl.model_copy(update={"shards": shards})}
@@ -122,7 +126,9 @@ class Stream:
         """Runs the ETL step."""
         from etl_beam.step import etl
 
-        with mock.patch("etl_beam.step.ROWS_A_SHARD", self._rows_a_shard):
+        with ExitStack() as patched:
+            for name, size in self._sizes.items():
+                patched.enter_context(mock.patch(name, size))
             return etl(self.context(as_of))
 
     def loads(self) -> list[Mapping[str, Any]]:

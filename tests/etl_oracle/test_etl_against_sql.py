@@ -159,9 +159,9 @@ def objects(rows: st.SearchStrategy[dict[str, Any]], contract: Contract) -> st.S
     )
 
 
-def check_any_arrival(contract: Contract, runs: list[list[Landed]], shards: int) -> None:
+def check_any_arrival(contract: Contract, runs: list[list[Landed]], shards: int, rows_a_slice: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        stream = Stream(contract, Path(folder), shards)
+        stream = Stream(contract, Path(folder), shards, rows_a_slice=rows_a_slice)
         present: list[tuple[datetime, set[Any]]] = []
         counted = {"rejected": 0, "warehouse": 0, "duplicates": 0, "read": 0}
         for i, loads in enumerate(runs):
@@ -198,19 +198,19 @@ dated = parse_contract(DATED, "dated.yaml")
 
 
 @LIKELY
-@given(objects(TIMED_ROWS, timed), st.integers(1, 3))
+@given(objects(TIMED_ROWS, timed), st.integers(1, 3), st.sampled_from([1, 3, 1000]))
 def test_any_rows_in_any_files_and_runs_end_in_the_warehouse_that_sql_says(
-    runs: list[list[Landed]], shards: int
+    runs: list[list[Landed]], shards: int, rows_a_slice: int
 ) -> None:
-    check_any_arrival(timed, runs, shards)
+    check_any_arrival(timed, runs, shards, rows_a_slice)
 
 
 @LIKELY
-@given(objects(DATED_ROWS, dated), st.integers(1, 3))
+@given(objects(DATED_ROWS, dated), st.integers(1, 3), st.sampled_from([1, 3, 1000]))
 def test_event_dates_in_any_files_and_runs_end_in_the_warehouse_that_sql_says(
-    runs: list[list[Landed]], shards: int
+    runs: list[list[Landed]], shards: int, rows_a_slice: int
 ) -> None:
-    check_any_arrival(dated, runs, shards)
+    check_any_arrival(dated, runs, shards, rows_a_slice)
 
 
 # The oracle itself, against definitions in plain Python.

@@ -66,7 +66,7 @@ def test_any_number_of_entities_and_a_hot_one_end_as_sql_says(
         rows = shared_among(rows, entity, owners(kind, rows.num_rows))
     # The second run has late rows: the hot entity's standing rows must be found and corrected.
     late = np.random.default_rng(6).random(rows.num_rows) < 0.05
-    stream = Stream(contract, tmp_path, shards, rows_a_shard=5_000)
+    stream = Stream(contract, tmp_path, shards, rows_a_shard=5_000, rows_a_slice=4_000)
     for number, part in enumerate((rows.filter(pa.array(~late)), rows.filter(pa.array(late)))):
         stream.load([Landed(f"{number}.parquet", "g1", START + timedelta(days=number), part)])
         stream.run(START + timedelta(days=number))
