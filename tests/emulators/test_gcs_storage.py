@@ -68,6 +68,14 @@ def test_a_create_whose_answer_was_lost_is_still_ours(
         storage.create(join(folder, "x"), b"mine")
 
 
+@pytest.mark.parametrize("act", ["write", "create"])
+def test_json_says_that_it_is_json(storage: Storage, folder: str, act: str) -> None:
+    getattr(storage, act)(join(folder, "x.json"), b"{}")
+
+    assert isinstance(storage, GcsStorage)
+    assert storage._info(join(folder, "x.json"))["contentType"] == "application/json"
+
+
 def test_without_an_emulator_only_real_credentials_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)

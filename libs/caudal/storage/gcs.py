@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
@@ -92,12 +93,14 @@ class GcsStorage(Storage):
         stream.close()
 
     def write(self, uri: str, data: bytes) -> None:
-        self._files.pipe_file(uri, data)
+        self._files.pipe_file(uri, data, content_type=_content_type(uri))
 
     def create(self, uri: str, data: bytes) -> None:
         mark = uuid.uuid4().hex
         try:
-            self._files.pipe_file(uri, data, mode="create", metadata={_WRITER: mark})
+            self._files.pipe_file(
+                uri, data, mode="create", metadata={_WRITER: mark}, content_type=_content_type(uri)
+            )
         except FileExistsError as error:
             # A request whose answer was lost is sent again, and then finds the object that it made itself.
             with suppress(NotFound):
@@ -127,6 +130,10 @@ def _stored(facts: dict[str, Any]) -> StoredObject:
         size=int(facts["size"]),
         landed_at=datetime.fromisoformat(facts["timeCreated"]),
     )
+
+
+def _content_type(uri: str) -> str:
+    return mimetypes.guess_type(uri)[0] or "application/octet-stream"
 
 
 def _not_found(uri: str) -> NotFound:
