@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, SetupOptions
 from apache_beam.runners.runner import PipelineResult
 
 from caudal.errors import CaudalError
@@ -39,6 +39,9 @@ def submit(argv: Sequence[str]) -> PipelineResult:
     options = PipelineOptions([*context.environment.etl.options, *argv])
     # The transforms lie in modules that the image holds; nothing of this one travels with the graph.
     options.view_as(SetupOptions).save_main_session = False
+    # Each thread holds a shard; the work is all computing, so one a process is also the fastest.
+    debug = options.view_as(DebugOptions)
+    debug.number_of_worker_harness_threads = debug.number_of_worker_harness_threads or 1
     pipeline = Pipeline(options=options)
     graph.build(pipeline)
     return pipeline.run()

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from etl_beam.windows import EntityWindows
 
 ROWS_A_STREAM = 1_000_000
-ROWS_AT_ONCE = 131_072
-"""So many rows are checked and spread at once; a slice below about 2,000 rows costs more than it carries."""
+LEAST_AT_ONCE, MOST_AT_ONCE = 131_072, 2_000_000
+ROWS_A_SLICE = 2_000
+"""Rows are checked and spread so many at once that a slice for one shard has about this many: each slice has fixed
+costs of some 0.5 KB. The bounds keep the memory of a reader within reason."""
 
 _A_DAY = timedelta(days=1)
 
@@ -67,12 +69,13 @@ def plan_streams(job: OpenJob, source: Source) -> list[ReadStream]:
 def read_rows(job: OpenJob, source: Source, stream: ReadStream) -> Iterator[pa.Table]:
     """Reads a stream as tables of rows in flight, large enough to be worth splitting."""
     schema = _schema(job.contract, source)
+    enough = min(max(LEAST_AT_ONCE, ROWS_A_SLICE * job.shards), MOST_AT_ONCE)
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in job.warehouse.read_stream(stream):
         waiting.append(batch)
         rows += batch.num_rows
-        if rows >= ROWS_AT_ONCE:
+        if rows >= enough:
             yield _conformed(job, schema, waiting)
             waiting, rows = [], 0
     if rows:
