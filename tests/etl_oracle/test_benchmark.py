@@ -1,0 +1,57 @@
+"""`make bench-etl`: the engines agree, and no time is reported when they don't."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.etl.__main__ import main
+from benchmarks.etl.comparison import differences
+from benchmarks.etl.workspace import DATABASE, Workspace, open_context
+
+ROWS = 3_000
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    arguments = ["--rows", str(ROWS), "--repeats", "1", "--root", str(folder), "--out", str(folder / "etl.json")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_every_engine_is_measured_and_all_agree(measured: Path) -> None:
+    said = json.loads((measured / "etl.json").read_text())
+    assert (said["rows"], said["equal"]) == (ROWS, True)
+    assert set(said["engines"]) == {"beam", "duckdb", "polars", "polars_files"}
+    for cost in said["engines"].values():
+        assert set(cost) == {"cpu_s", "wall_s", "rss_mb"}
+        assert min(cost.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("UPDATE warehouse.wallet SET customer_id_mean_amount_7d = customer_id_mean_amount_7d * 1.0001 "
+         "WHERE rowid = 5", "customer_id_mean_amount_7d"),
+        ("UPDATE warehouse.wallet SET terminal_id_rate_is_fraud_1d = 0.5 WHERE terminal_id_rate_is_fraud_1d "
+         "IS NULL", "terminal_id_rate_is_fraud_1d"),
+        ("UPDATE warehouse.wallet SET night = NOT night WHERE rowid = 5", "night"),
+        ("DELETE FROM warehouse.wallet WHERE rowid = 5", "being there"),
+        ("UPDATE warehouse.wallet_rejected SET _reasons = ['none'] WHERE rowid = 1", "_reasons"),
+    ],
+)  # fmt: skip
+def test_a_difference_in_a_single_value_is_found(measured: Path, tmp_path: Path, change: str, found: str) -> None:
+    workspace = Workspace(measured, ROWS)
+    contract = open_context(workspace.base).contract
+    altered = tmp_path / DATABASE
+    altered.write_bytes((workspace.engine("duckdb") / DATABASE).read_bytes())
+    assert differences(contract, workspace.engine("beam"), tmp_path) == []
+    with duckdb.connect(str(altered)) as connection:
+        connection.execute(change)
+    assert any(text.endswith(found) for text in differences(contract, workspace.engine("beam"), tmp_path))
