@@ -174,7 +174,8 @@ class _Batches(xgb.DataIter):
 
     def _encoded(self) -> Iterator[tuple[Any, Any]]:
         encode = self._encoder.encode_sparse if self._encoder.is_sparse else self._encoder.encode
-        for batch in self._rows.batches(self._batch_rows):
+        wanted = [*self._encoder.names, self._contract.label.column]
+        for batch in self._rows.batches(self._batch_rows, wanted):
             pair = (encode(batch), encode_labels(self._contract, batch))
             if self._keep:
                 self._kept.append(pair)

@@ -197,7 +197,8 @@ class _Files:
             if first < stop and first + count > start:
                 with self._storage.open(uri) as stream, pq.ParquetFile(stream) as file:
                     position = first
-                    for batch in file.iter_batches(BATCH_ROWS, columns=names):
+                    # One column after the other: decoding them side by side would need all buffers at once.
+                    for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
                         low, high = max(start - position, 0), min(stop - position, batch.num_rows)
                         if low < high:
                             yield batch.slice(low, high - low)
@@ -213,12 +214,23 @@ class Snapshot:
         rows: how many there are.
     """
 
-    def __init__(self, contract: Contract, storage: Storage, folder: CommittedFolder) -> None:
+    def __init__(self, contract: Contract, uri: str, snapshot_id: str, files: _Files) -> None:
         self._contract = contract
-        self.uri = folder.uri
-        self.id: str = folder.facts["snapshot"]
-        self.rows: int = folder.facts["rows"]
-        self._files = _Files(storage, [folder.file_uri(name) for name in sorted(folder.entries)])
+        self._files = files
+        self.uri = uri
+        self.id = snapshot_id
+        self.rows = files.rows
+
+    @staticmethod
+    def of_folder(contract: Contract, storage: Storage, folder: CommittedFolder) -> Snapshot:
+        """The snapshot that a committed folder holds."""
+        files = _Files(storage, [folder.file_uri(name) for name in sorted(folder.entries)])
+        return Snapshot(contract, folder.uri, folder.facts["snapshot"], files)
+
+    @staticmethod
+    def of_files(contract: Contract, storage: Storage, uris: Sequence[str], name: str) -> Snapshot:
+        """Parquet files with a snapshot's columns, in its order, taken for one; nothing checks them."""
+        return Snapshot(contract, name, name, _Files(storage, uris))
 
     @property
     def schema(self) -> pa.Schema:
@@ -276,9 +288,11 @@ class Rows:
         parts = self.snapshot.read([name], self.start, self.stop)
         return pa.chunked_array([part.column(0) for part in parts], self.snapshot.schema.field(name).type)
 
-    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """The rows with all columns, in order."""
-        return self.snapshot.read(None, self.start, self.stop, rows)
+    def batches(
+        self, rows: int = BATCH_ROWS, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows in order, with all columns or with some."""
+        return self.snapshot.read(columns, self.start, self.stop, rows)
 
     def table(self) -> pa.Table:
         """All rows at once; for parts that fit into memory."""
@@ -295,7 +309,7 @@ class Rows:
 
     def scores(self, booster: xgb.Booster, encoder: Encoder) -> NDArray[Any]:
         """A booster's raw scores of all rows, batch by batch."""
-        parts = [raw_scores(booster, encoder, batch) for batch in self.batches()]
+        parts = [raw_scores(booster, encoder, batch) for batch in self.batches(columns=encoder.names)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def period(self) -> dict[str, str | None]:
@@ -338,4 +352,4 @@ def open_snapshot(contract: Contract, storage: Storage, uri: str) -> Snapshot:
         NotFound: there is none.
         PackageError: its manifest can't be read.
     """
-    return Snapshot(contract, storage, open_folder(storage, uri))
+    return Snapshot.of_folder(contract, storage, open_folder(storage, uri))
