@@ -272,11 +272,15 @@ def _example_of(column: Column) -> int | str:
 def _refusal(error: ValidationError) -> InvalidRequest:
     """Pydantic's complaints without the values that they are about: those may be personal."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    problems: list[Mapping[str, Any]] = [
-        {"loc": ["body", *detail["loc"]], "msg": detail["msg"], "type": detail["type"]}
-        for detail in found[:_MOST_PROBLEMS]
-    ]
-    if len(found) > _MOST_PROBLEMS:
-        more = len(found) - _MOST_PROBLEMS
-        problems.append({"loc": ["body"], "msg": f"and {more} more problems", "type": "more"})
-    return InvalidRequest(problems)
+    return InvalidRequest(
+        cut([{"loc": ["body", *one["loc"]], "msg": one["msg"], "type": one["type"]} for one in found])
+    )
+
+
+def cut(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The first problems, and how many more there are."""
+    kept = list(problems[:_MOST_PROBLEMS])
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        kept.append({"loc": ["body"], "msg": f"and {more} more problems", "type": "more"})
+    return kept

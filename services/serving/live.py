@@ -42,6 +42,11 @@ class Live:
     promoted: Promotion
     states: EntityStates
 
+    @property
+    def windowed(self) -> bool:
+        """Whether the champion wants aggregates of entities."""
+        return bool(self.champion.contract.features.windows)
+
 
 class LiveModels:
     """Follows the ledger of one contract."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from serving.instances import InstanceReader
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
     from caudal.package import Encoder, ModelPackage
+
+
+class Reason(TypedDict):
+    """How far a feature moved the score: in log-odds for classes, before calibration."""
+
+    feature: str
+    value: bool | int | float | str | None
+    contribution: float
 
 
 class ServedModel:
@@ -60,7 +69,7 @@ class ServedModel:
             return float(score[best]), self.package.classes[best]
         return float(score), repr(float(score))
 
-    def reasons(self, rows: Sequence[Mapping[str, Any]], most: int) -> list[list[dict[str, Any]]]:
+    def reasons(self, rows: Sequence[Mapping[str, Any]], most: int) -> list[list[Reason]]:
         """For each row the features that moved its score most: exact Shapley values of the trees.
 
         A contribution is in the booster's own unit, log-odds for classes, before calibration; over all features
@@ -99,9 +108,7 @@ def contributions(
     return summed
 
 
-def _largest(
-    names: Sequence[str], row: Mapping[str, Any], contributions: NDArray[Any], most: int
-) -> list[dict[str, Any]]:
+def _largest(names: Sequence[str], row: Mapping[str, Any], contributions: NDArray[Any], most: int) -> list[Reason]:
     order = np.argsort(-np.abs(contributions), kind="stable")[:most]
     return [
         {"feature": names[i], "value": row.get(names[i]), "contribution": float(contributions[i])} for i in order

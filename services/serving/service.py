@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NotRequired
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from serving.arms import belongs_to_challenger
-from serving.instances import Flag, Instance
+from serving.instances import Flag, Instance, InvalidRequest, cut
+from serving.models import Reason, ServedModel
 from serving.states import StateAge, Windows
 
 if TYPE_CHECKING:
     from caudal.environment import Environment
     from serving.live import Live, LiveModels
-    from serving.models import ServedModel
     from serving.prediction_log import PredictionLog
     from serving.telemetry import Telemetry
 
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
 _AT_ONCE = 64
-
-
-class Reason(TypedDict):
-    """How far a feature moved the score: in log-odds for classes, before calibration."""
-
-    feature: str
-    value: bool | int | float | str | None
-    contribution: float
 
 
 class Prediction(TypedDict):
@@ -88,7 +80,8 @@ class PredictionService:
         """
         live = await self._live()
         instance = live.champion.reader.one(body)
-        (answer,) = self._answer(live, [instance], reasons)
+        states = [self._windows_of(live).complete(instance, live.states)] if live.windowed else []
+        (answer,) = self._answer(live, [instance], states, reasons)
         return one_answer.serializer.to_json(answer)
 
     async def predict_many(self, body: bytes, reasons: int) -> bytes:
@@ -100,9 +93,11 @@ class PredictionService:
         """
         live = await self._live()
         instances = live.champion.reader.many(body)
+        states = self._complete(live, instances) if live.windowed else []
         answers: list[Prediction] = []
         for start in range(0, len(instances), _AT_ONCE):
-            answers += self._answer(live, instances[start : start + _AT_ONCE], reasons)
+            part = slice(start, start + _AT_ONCE)
+            answers += self._answer(live, instances[part], states[part], reasons)
             await asyncio.sleep(0)
         return many_answers.serializer.to_json({"predictions": answers})
 
@@ -112,78 +107,91 @@ class PredictionService:
             raise NothingLive
         return live
 
-    def _answer(self, live: Live, instances: Sequence[Instance], reasons: int) -> list[Prediction]:
-        states = self._complete(live, instances)
-        answers: list[Prediction | None] = [None] * len(instances)
+    def _answer(
+        self, live: Live, instances: Sequence[Instance], states: Sequence[dict[str, StateAge]], reasons: int
+    ) -> list[Prediction]:
+        """Scores instances, writes their lines, and only then hands out their answers, in order."""
         lines: list[bytes] = []
-        by_champion = list(range(len(instances)))
-        challenger = live.challenger
-        if challenger is not None and self._share > 0:
-            name = live.champion.contract.name
-            by_challenger = [
-                i
-                for i in by_champion
-                if belongs_to_challenger(name, challenger.version, instances[i].key, self._share)
-            ]
-            chosen = set(by_challenger)
-            by_champion = [i for i in by_champion if i not in chosen]
-            self._score(challenger, CHALLENGER, instances, by_challenger, reasons, answers, lines)
-        self._score(live.champion, CHAMPION, instances, by_champion, reasons, answers, lines)
-        if challenger is not None and self._shadow and by_champion:
+        answers: dict[int, Prediction] = {}
+        by_champion, by_challenger = self._split(live, instances)
+        for arm, model, chosen in (
+            (CHAMPION, live.champion, by_champion),
+            (CHALLENGER, live.challenger, by_challenger),
+        ):
+            if model is not None and chosen:
+                picked = [instances[i] for i in chosen]
+                answers.update(zip(chosen, self._predict(model, arm, picked, reasons, lines), strict=True))
+        if live.challenger is not None and self._shadow and by_champion:
             try:
-                self._score(challenger, SHADOW, instances, by_champion, 0, None, lines)
+                self._predict(live.challenger, SHADOW, [instances[i] for i in by_champion], 0, lines)
             except Exception:
                 self._telemetry.failed("shadow", "the challenger could not score in the shadow")
         self._log.write(lines)
-        made = [answer for answer in answers if answer is not None]
-        for answer, told in zip(made, states, strict=bool(states)):
-            answer["state"] = told
-        return made
-
-    def _complete(self, live: Live, instances: Sequence[Instance]) -> list[dict[str, StateAge]]:
-        """What was looked up for each instance; nothing for contracts without windows."""
-        if not live.champion.contract.features.windows:
-            return []
-        if self._windows is None or self._windows[0] is not live.champion:
-            self._windows = (live.champion, Windows(live.champion.contract))
-        windows = self._windows[1]
-        return [windows.complete(instance, live.states) for instance in instances]
-
-    def _score(
-        self,
-        model: ServedModel,
-        arm: str,
-        instances: Sequence[Instance],
-        chosen: Sequence[int],
-        reasons: int,
-        answers: list[Prediction | None] | None,
-        lines: list[bytes],
-    ) -> None:
-        """Scores the chosen instances, and appends their lines; `answers` is None in the shadow."""
-        if not chosen:
-            return
-        rows = [instances[i].row for i in chosen]
-        scores = model.score(rows)
-        why = model.reasons(rows, reasons) if reasons else None
-        for at, i in enumerate(chosen):
-            instance = instances[i]
-            score, prediction = model.decide(scores[at])
-            made = f"{random.getrandbits(128):032x}"
-            lines.append(self._log.line(instance, made, score, prediction, model.version, arm))
-            self._telemetry.predicted(model.version, arm, score)
-            if answers is None:
-                continue
+        for i, instance in enumerate(instances):
             if instance.flags:
                 self._telemetry.flagged(instance.flags)
-            answer: Prediction = {
-                "id": made,
-                "key": instance.key,
-                "score": score,
-                "prediction": prediction,
-                "model_version": model.version,
-                "arm": arm,
-                "flags": instance.flags,
-            }
-            if why is not None:
-                answer["reasons"] = why[at]  # type: ignore[typeddict-item]
-            answers[i] = answer
+            if states:
+                answers[i]["state"] = states[i]
+        return [answers[i] for i in range(len(instances))]
+
+    def _split(self, live: Live, instances: Sequence[Instance]) -> tuple[list[int], list[int]]:
+        """Which instances the champion answers, and which the challenger."""
+        challenger = live.challenger
+        everything = list(range(len(instances)))
+        if challenger is None or self._share <= 0:
+            return everything, []
+        name, version = live.champion.contract.name, challenger.version
+        split: tuple[list[int], list[int]] = ([], [])
+        for i in everything:
+            split[belongs_to_challenger(name, version, instances[i].key, self._share)].append(i)
+        return split
+
+    def _windows_of(self, live: Live) -> Windows:
+        if self._windows is None or self._windows[0] is not live.champion:
+            self._windows = (live.champion, Windows(live.champion.contract))
+        return self._windows[1]
+
+    def _complete(self, live: Live, instances: Sequence[Instance]) -> list[dict[str, StateAge]]:
+        """Looks up what the instances of a batch leave out; all that can't be is told at once."""
+        windows = self._windows_of(live)
+        states: list[dict[str, StateAge]] = []
+        problems: list[Mapping[str, Any]] = []
+        for i, instance in enumerate(instances):
+            try:
+                states.append(windows.complete(instance, live.states))
+            except InvalidRequest as refused:
+                problems += [
+                    {**problem, "loc": ["body", "instances", i, *problem["loc"][1:]]}
+                    for problem in refused.problems
+                ]
+        if problems:
+            raise InvalidRequest(cut(problems))
+        return states
+
+    def _predict(
+        self, model: ServedModel, arm: str, instances: Sequence[Instance], reasons: int, lines: list[bytes]
+    ) -> list[Prediction]:
+        """One model's answers; a line for each is appended to `lines`."""
+        rows = [instance.row for instance in instances]
+        scores = model.score(rows)
+        made: list[Prediction] = []
+        for instance, raw in zip(instances, scores, strict=True):
+            score, prediction = model.decide(raw)
+            name = f"{random.getrandbits(128):032x}"
+            lines.append(self._log.line(instance, name, score, prediction, model.version, arm))
+            self._telemetry.predicted(model.version, arm, score)
+            made.append(
+                {
+                    "id": name,
+                    "key": instance.key,
+                    "score": score,
+                    "prediction": prediction,
+                    "model_version": model.version,
+                    "arm": arm,
+                    "flags": instance.flags,
+                }
+            )
+        if reasons:
+            for answer, why in zip(made, model.reasons(rows, reasons), strict=True):
+                answer["reasons"] = why
+        return made

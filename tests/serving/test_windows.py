@@ -196,6 +196,24 @@ def test_an_entity_of_which_nothing_is_known_is_flagged_and_a_request_without_an
         assert refused.json()["detail"][0]["loc"] == ["body", "entities", "customer_id"]
 
 
+def test_a_batch_with_one_row_that_says_neither_is_refused_before_any_is_scored(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    whole = {"amount": 20.5, "entities": {"customer_id": 1, "terminal_id": 0}}
+    instances = [{"transaction_id": i, **whole} for i in range(200)]
+    instances[150]["entities"] = {"customer_id": 1}
+    with served(world.contract, world.environment, world.storage) as server:
+        refused = server.client.post("/v1/predict/batch", json={"instances": instances})
+        assert refused.status_code == 422
+        assert [one["loc"] for one in refused.json()["detail"]] == [
+            ["body", "instances", 150, "entities", "terminal_id"]
+        ]
+        assert lines(world.environment.serving.prediction_log) == []
+        instances[150].update(whole)
+        made = server.client.post("/v1/predict/batch", json={"instances": instances}).json()["predictions"]
+        assert [one["key"] for one in made] == list(range(200))
+
+
 def test_a_state_that_is_older_than_the_contract_allows_is_flagged(
     wallet: Contract,
     quick: Environment,
