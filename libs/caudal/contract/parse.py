@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from caudal.contract.consistency import mismatches
 from caudal.contract.contract import Contract
 from caudal.errors import InvalidContract, Problem
 from caudal.yaml_document import MalformedYaml, problems_from, read_document
@@ -30,7 +31,7 @@ def parse_contract(text: str, name: str = "contract") -> Contract:
         raise InvalidContract(problems_from(error, document, Contract)) from error
     contract._document = document
     contract._text = text
-    found = [Problem(contract.where(*m.path), m.what, m.mend) for m in contract.mismatches()]
+    found = [Problem(contract.where(*m.path), m.what, m.mend) for m in mismatches(contract)]
     if found:
         raise InvalidContract(sorted(found, key=lambda p: int(p.where.rsplit(":", 1)[1])))
     return contract
