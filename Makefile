@@ -73,6 +73,10 @@ REPEATS ?= 5
 bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", REPEATS=5)
 	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) --repeats $(REPEATS)
 
+.PHONY: bench-train
+bench-train: $(VENV)/dev.stamp ## Memory, time and quality of training (about 10 minutes; ARGS="--part bank")
+	@$(BIN)/python -m benchmarks.train $(ARGS)
+
 .PHONY: bench-serve
 bench-serve: $(VENV)/dev.stamp ## The server under load, beside an endpoint with no model (about 5 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve $(ARGS)
