@@ -95,6 +95,10 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
+    # First, since routes are tried in their order.
+    for path, answer in ((openapi.ONE, service.predict_one), (openapi.MANY, service.predict_many)):
+        app.router.routes.append(Route(path, _Prediction(answer), methods=["POST"]))
+
     async def model() -> dict[str, Any]:
         """What is live."""
         live = await models.current()
@@ -148,8 +152,6 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
             raise NothingLive
         return JSONResponse(openapi.describe(app, live.champion))
 
-    for path, answer in ((openapi.ONE, service.predict_one), (openapi.MANY, service.predict_many)):
-        app.router.routes.append(Route(path, _Prediction(answer), methods=["POST"]))
     app.get("/v1/model")(model)
     app.get("/livez")(alive)
     app.get("/readyz")(ready)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serving.live import Live
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-_SCORES = tuple(i / 20 for i in range(1, 21))
+_SCORES = tuple(i / 10 for i in range(1, 11))
 
 logger = logging.getLogger("serving")
 
