@@ -164,6 +164,10 @@ found in its first week is found after at most seven days. Alarms need a distanc
 ([why](decisions/0008-an-alarm-needs-distance-and-proof.md)); `chi_square` is Cramer's V.
 
 {made}
+
+What is not found is said too. The new kind of fraud adds few rows, and moves no feature past a threshold: it
+is a change of what features mean, and the business of `quality`, which waits for labels. In a stream of this size
+a week has about a dozen frauds, too few for quality to be a quick judge.
 """
 
 
