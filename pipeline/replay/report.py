@@ -27,7 +27,6 @@ def replay_report(
     contract: Contract, months: Sequence[Month], scored: Scored, summary: Mapping[str, Any], warehouse: Warehouse
 ) -> Report:
     """What the report of a replay shows."""
-    first = months[0].delivery.as_of
     pooled = summary["pooled"]
     metric = contract.gate.metric
     cards = [
@@ -45,7 +44,7 @@ def replay_report(
         title=contract.name.replace("_", " "),
         question=contract.question,
         citation=contract.source.citation,
-        first=_start_of(months, first),
+        first=months[0].delivery.since,
         last=months[-1].delivery.as_of,
         metric=metric,
         quality=_quality(contract, scored),
@@ -58,12 +57,6 @@ def replay_report(
         cards=cards,
         details={"Licence": contract.source.licence or "not stated", "contract digest": contract.digest()[:12]},
     )
-
-
-def _start_of(months: Sequence[Month], first: datetime) -> datetime:
-    """The start of the first period, so that its rows lie within the axis."""
-    length = months[1].delivery.as_of - first if len(months) > 1 else first - first
-    return first - length
 
 
 def _figure(value: float | None) -> str:

@@ -29,11 +29,13 @@ class Delivery:
 
     Attributes:
         label: the period's name, such as `2008-05`.
+        since: when the period begins.
         as_of: when the period is over, and its run looks at the world.
         rows: the period's records as they came; none when nothing happened.
     """
 
     label: str
+    since: datetime
     as_of: datetime
     rows: pa.Table
 
@@ -86,8 +88,7 @@ def deliveries(contract: Contract, files: list[Path], every: Period) -> list[Del
     first, last = (date(1970, 1, 1) + timedelta(days=int(d)) for d in (day_numbers[0], day_numbers[-1]))
     for label, start, stop in _periods(first, last, every):
         low, high = np.searchsorted(day_numbers, [_day_number(start), _day_number(stop)])
-        as_of = datetime(stop.year, stop.month, stop.day, tzinfo=UTC)
-        found.append(Delivery(label, as_of, rows.slice(low, high - low)))
+        found.append(Delivery(label, _midnight(start), _midnight(stop), rows.slice(low, high - low)))
     return found
 
 
@@ -145,6 +146,10 @@ def _periods(first: date, last: date, every: Period) -> Iterator[tuple[str, date
             label = f"{start:%Y-%m-%d}"
         yield label, start, stop
         start = stop
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _day_number(day: date) -> int:
