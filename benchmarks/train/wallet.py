@@ -67,23 +67,25 @@ def compare(path: Path) -> dict[str, dict[str, float]]:
     times = table.column(made.event_time).cast(pa.timestamp("us")).to_numpy()
     day = (times - start) // np.timedelta64(1, "D")
     labels = encode_labels(made, table)
-    customers = table.column("customer_id").to_numpy()
+    # The card is the entity of the contract's first windows.
+    customers = table.column(made.features.windows[0].entity).to_numpy()
     learned = (day >= 0) & (day < TRAIN_DAYS)
     test = _unknown_cards(day, labels, customers)
-    encoder = Encoder.fit(made, [])
-    X = encoder.encode(table.filter(pa.array(learned | test)))
+    used = pa.array(learned | test)
     chosen = learned[learned | test]
+    own = made.model.parameters.model_dump(exclude_none=True, exclude={"n_estimators", "scale_pos_weight"})
+    exact = {"tree_method": "exact", "base_score": 0.5}
+    handbook = made.model_copy(update={"features": made.features.model_copy(update={"ratios": {}})})
     found = {}
-    for name, parameters in (
-        ("exact, otherwise defaults", {"tree_method": "exact", "base_score": 0.5}),
-        (
-            "contract",
-            made.model.parameters.model_dump(exclude_none=True, exclude={"n_estimators", "scale_pos_weight"}),
-        ),
+    for name, features, parameters, rounds in (
+        ("exact, otherwise defaults, handbook's features", handbook, exact, 100),
+        ("exact, otherwise defaults, contract's features", made, exact, 100),
+        ("contract", made, own, made.model.parameters.n_estimators),
     ):
-        rounds = 100 if name != "contract" else made.model.parameters.n_estimators
-        data = xgb.DMatrix(X[chosen], labels[learned])
-        if name == "contract":
+        X = Encoder.fit(features, []).encode(table.filter(used))
+        if parameters is exact:
+            data = xgb.DMatrix(X[chosen], labels[learned])
+        else:
             data = xgb.QuantileDMatrix(X[chosen], labels[learned], max_bin=made.model.parameters.max_bin)
         booster = xgb.train({"objective": "binary:logistic", "nthread": 1, **parameters}, data, rounds)
         scores = booster.inplace_predict(X[~chosen]).astype(np.float64)

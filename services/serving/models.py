@@ -78,7 +78,7 @@ class ServedModel:
         """
         chosen = self.score(rows).argmax(axis=1) if self.contract.task == "multiclass" else None
         found = contributions(self.package.booster, self.package.encoder, self._matrix(rows), chosen)
-        names = self.package.encoder.names
+        names = [feature.name for feature in self.package.encoder.features]
         return [_largest(names, row, line, most) for row, line in zip(rows, found, strict=True)]
 
     def _matrix(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:

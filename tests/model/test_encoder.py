@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caudal.contract import Contract, parse_contract
-from caudal.errors import TableMismatch
+from caudal.errors import InvalidContract, TableMismatch
 from caudal.package import Encoder
 from caudal.package.encoder import hashed_counts
 
@@ -159,6 +159,35 @@ def test_a_missing_feature_column_is_named(contract: Contract) -> None:
     encoder = Encoder.fit(contract, [table(channel=["web"])])
     with pytest.raises(TableMismatch, match="rate"):
         encoder.encode(table(channel=["web"]).drop_columns(["rate"]))
+
+
+def test_a_ratio_is_one_number_by_another_and_missing_without_both(small_contract: Make) -> None:
+    made = small_contract(
+        {"features.ratios": {"each": ["amount", "items"]}, "features.text": {"customer": {"hashed": 8}}}
+    )
+    rows = table(
+        amount=[Decimal(6), Decimal(6), None, Decimal(0), Decimal(1)],
+        items=[4, None, 4, 4, 0],
+        customer=["a"] * 5,
+        channel=["web"] * 5,
+    )
+    encoder = Encoder.from_json(json.loads(json.dumps(Encoder.fit(made, [rows]).to_json())))
+    assert "each" not in encoder.names
+    assert encoder.column_names()[-1] == "each"
+    matrix = encoder.encode(rows)
+    assert matrix[[0, 3], -1].tolist() == [1.5, 0.0]
+    assert np.isnan(matrix[[1, 2, 4], -1]).all()
+    for i, row in enumerate(rows.to_pylist()):
+        assert np.array_equal(encoder.encode_row(row)[0], matrix[i], equal_nan=True)
+    sparse = encoder.encode_sparse(rows).tocoo()
+    dense = np.full(matrix.shape, np.nan, dtype=np.float32)
+    dense[sparse.row, sparse.col] = sparse.data
+    assert np.array_equal(dense, matrix, equal_nan=True)
+
+
+def test_a_ratio_of_what_is_no_number_is_refused(small_contract: Make) -> None:
+    with pytest.raises(InvalidContract, match="'channel' is no numeric feature"):
+        small_contract({"features.ratios": {"odd": ["amount", "channel"]}})
 
 
 def test_integers_and_booleans_can_be_categories(small_contract: Make) -> None:

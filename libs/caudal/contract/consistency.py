@@ -195,6 +195,7 @@ def _feature_mismatches(contract: Contract) -> Iterator[Mismatch]:
             f"the derived feature '{name}' has the name of a column",
             "rename the column in the source",
         )
+    yield from _ratio_mismatches(contract)
     inputs = [feature.name for feature in contract.model_features()]
     if not inputs:
         yield Mismatch(("features",), "there is no feature", "name at least one column")
@@ -229,6 +230,20 @@ def _feature_mismatches(contract: Contract) -> Iterator[Mismatch]:
                         f"'{name}' is in 'never' ({contract.never[name]})",
                         "aggregate another column",
                     )
+
+
+def _ratio_mismatches(contract: Contract) -> Iterator[Mismatch]:
+    numbers = [feature.name for feature in contract.model_features() if feature.kind == "numeric"]
+    for ratio, parts in contract.features.ratios.items():
+        for i, name in enumerate(parts):
+            if name not in numbers:
+                yield Mismatch(
+                    ("features", "ratios", ratio, i), f"'{name}' is no numeric feature", _closest(name, numbers)
+                )
+        if ratio in contract.columns or ratio in numbers:
+            yield Mismatch(
+                ("features", "ratios", ratio), f"'{ratio}' is a column already", "give the ratio another name"
+            )
 
 
 def _aggregate_mismatches(contract: Contract, window: int, aggregate: str, name: str) -> Iterator[Mismatch]:

@@ -97,6 +97,7 @@ class Features(Section):
     calendar: tuple[Calendar, ...] = ()
     night_hours: tuple[int, int] = (0, 6)
     windows: tuple[Window, ...] = ()
+    ratios: dict[str, tuple[str, str]] = Field(default_factory=dict)
 
     def derived(self) -> tuple[Feature, ...]:
         """Features that ETL computes, in the order of the warehouse's columns."""

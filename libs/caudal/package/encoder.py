@@ -3,14 +3,15 @@
 Numbers become float32. A category becomes its position in the list of values that training saw, stored in the
 package; one that training did not see is missing, as is a null: XGBoost then takes the branch it learned for
 missing values. A boolean is 0 or 1. Text becomes counts of hashed word n-grams, one column a bucket; a bucket
-without a word is missing, so that sparse and dense matrices mean the same.
+without a word is missing, so that sparse and dense matrices mean the same. A ratio is one number by another, and
+missing where that gives none.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -42,6 +43,7 @@ class EncodedFeature:
         width: how many columns it has.
         categories: for a category, the values that training saw, as text; the position is the code.
         ngrams: for text, the longest n-gram of words.
+        of: for a ratio, the first columns of numerator and denominator.
     """
 
     name: str
@@ -50,6 +52,7 @@ class EncodedFeature:
     width: int = 1
     categories: tuple[str, ...] = ()
     ngrams: int = 0
+    of: tuple[int, ...] = ()
 
 
 class Encoder:
@@ -81,12 +84,21 @@ class Encoder:
         for feature in contract.model_features():
             features.append(_encoded(contract, feature, first, categories))
             first += features[-1].width
+        place = {feature.name: feature.first for feature in features}
+        for name, (above, below) in contract.features.ratios.items():
+            features.append(EncodedFeature(name, "ratio", first, of=(place[above], place[below])))
+            first += 1
         return Encoder(features)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Encoder:
         """Reads what `to_json` wrote."""
-        return Encoder([EncodedFeature(**{**f, "categories": tuple(f["categories"])}) for f in value["features"]])
+        return Encoder(
+            [
+                EncodedFeature(**{**f, "categories": tuple(f["categories"]), "of": tuple(f["of"])})
+                for f in value["features"]
+            ]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All that encoding needs, for the package."""
@@ -96,8 +108,8 @@ class Encoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The features that a table must have, in order."""
-        return tuple(feature.name for feature in self.features)
+        """The columns that a table must have, in order; ratios are computed and are none."""
+        return tuple(feature.name for feature in self.features if feature.kind != "ratio")
 
     @property
     def is_sparse(self) -> bool:
@@ -130,6 +142,9 @@ class Encoder:
         """
         matrix = np.empty((table.num_rows, self.width), dtype=np.float32, order="F")
         for feature in self.features:
+            if feature.kind == "ratio":
+                matrix[:, feature.first] = _ratio(matrix, feature)
+                continue
             column = _column(table, feature.name)
             if feature.kind == "text":
                 block = matrix[:, feature.first : feature.first + feature.width]
@@ -145,7 +160,17 @@ class Encoder:
         from scipy.sparse import csr_matrix
 
         rows, columns, values = [], [], []
+        needed = {first for feature in self.features for first in feature.of}
+        numbers: dict[int, Matrix] = {}
         for feature in self.features:
+            if feature.kind == "ratio":
+                pair = np.column_stack([numbers[first] for first in feature.of])
+                dense = _ratio(pair, replace(feature, of=(0, 1)))
+                at = np.flatnonzero(~np.isnan(dense))
+                rows.append(at)
+                columns.append(np.full(len(at), feature.first))
+                values.append(dense[at])
+                continue
             column = _column(table, feature.name)
             if feature.kind == "text":
                 at, bucket, count = hashed_counts(column, feature.width, feature.ngrams)
@@ -154,6 +179,8 @@ class Encoder:
                 values.append(count.astype(np.float32))
             else:
                 dense = self._values(feature, column)
+                if feature.first in needed:
+                    numbers[feature.first] = dense
                 at = np.flatnonzero(~np.isnan(dense))
                 rows.append(at)
                 columns.append(np.full(len(at), feature.first))
@@ -170,6 +197,9 @@ class Encoder:
         matrix = np.full((1, self.width), np.nan, dtype=np.float32)
         line = matrix[0]
         for feature in self.features:
+            if feature.kind == "ratio":
+                line[feature.first] = _ratio(matrix, feature)[0]
+                continue
             value = row.get(feature.name)
             if value is None:
                 continue
@@ -237,6 +267,13 @@ def _encoded(
     if feature.kind == "categorical":
         return EncodedFeature(feature.name, "categorical", first, categories=tuple(categories[feature.name]))
     return EncodedFeature(feature.name, feature.kind, first)
+
+
+def _ratio(matrix: Matrix, feature: EncodedFeature) -> Matrix:
+    above, below = (matrix[:, first] for first in feature.of)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        made = above / below
+    return np.where(below == 0, np.float32(np.nan), made)
 
 
 def _column(table: Columns, name: str) -> pa.Array:
