@@ -53,9 +53,7 @@ COLUMNS = ("contact_id", "contact_date", *KEPT_COLUMNS)
 FIRST_YEAR = 2008  # UCI: "ordered by date (from May 2008 to November 2010)"
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
-MAX_BYTES = (
-    64 * 1024 * 1024
-)  # more than ten times the largest file expected: a larger one is not this data set
+MAX_BYTES = 64 * 1024 * 1024  # more than ten times the largest file expected: a larger one is not this data set
 URL_TIMEOUT_S = 60
 PIP_TIMEOUT_S = 600
 
@@ -141,9 +139,7 @@ def rows_of_wheel(wheel: Path) -> list[list[str]]:
             rows += ((int(row[0]), row[1:]) for row in _parse(text, ",", header, where, mend))
     rows.sort()
     if [number for number, _ in rows] != list(range(len(rows))):
-        raise SourceLayoutError(
-            f"{wheel.name}: the row numbers are not 0 to {len(rows) - 1}, each once", mend
-        )
+        raise SourceLayoutError(f"{wheel.name}: the row numbers are not 0 to {len(rows) - 1}, each once", mend)
     return [row for _, row in rows]
 
 
@@ -236,9 +232,7 @@ def write(content: bytes, path: Path) -> None:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{path} could not be written: {error}", "give a writable place by --output"
-        ) from error
+        raise OutputError(f"{path} could not be written: {error}", "give a writable place by --output") from error
 
 
 def read(path: Path) -> bytes:
@@ -266,9 +260,7 @@ def make(from_url: str | None = None) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line. Returns the exit status: 0, or 1 with the problem and its mend on stderr."""
-    parser = argparse.ArgumentParser(
-        description="Make the sample data set bank_marketing.csv.gz, or check it."
-    )
+    parser = argparse.ArgumentParser(description="Make the sample data set bank_marketing.csv.gz, or check it.")
     parser.add_argument(
         "--from-url",
         nargs="?",
@@ -322,9 +314,7 @@ def _parse(text: str, delimiter: str, header: Sequence[str], where: str, mend: s
         raise SourceLayoutError(f"{where}: the header is {found}, not {list(header)}", mend)
     for row in reader:
         if len(row) != len(header):
-            raise SourceLayoutError(
-                f"{where}, line {reader.line_num}: {len(row)} values, not {len(header)}", mend
-            )
+            raise SourceLayoutError(f"{where}, line {reader.line_num}: {len(row)} values, not {len(header)}", mend)
         yield row
 
 

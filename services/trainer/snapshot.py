@@ -288,9 +288,7 @@ class Rows:
         parts = self.snapshot.read([name], self.start, self.stop)
         return pa.chunked_array([part.column(0) for part in parts], self.snapshot.schema.field(name).type)
 
-    def batches(
-        self, rows: int = BATCH_ROWS, columns: Sequence[str] | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    def batches(self, rows: int = BATCH_ROWS, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in order, with all columns or with some."""
         return self.snapshot.read(columns, self.start, self.stop, rows)
 
