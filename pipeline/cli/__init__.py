@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inputs": ("steps", "inputs", "Step: watch what comes in."),
     "outcomes": ("steps", "outcomes", "Step: watch quality, decide on retraining."),
     "snapshot": ("steps", "snapshot", "Step: fix the due, labelled rows."),
-    "train": ("steps", "train", "Step: train a candidate."),
+    "train": ("train", "command", "Step: train a candidate, here or on Vertex AI."),
     "validate": ("steps", "validate", "Step: judge the candidate beside the champion."),
     "promote": ("steps", "promote", "Step: make a candidate that passed live."),
     "doctor": ("doctor", "command", "Cloud: find what a deployment lacks, and tell the mend."),
