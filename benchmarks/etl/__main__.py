@@ -26,11 +26,10 @@ from typing import Any
 
 import click
 
-from benchmarks.etl.comparison import differences
-from benchmarks.etl.workspace import REPOSITORY, Workspace, open_context
+from benchmarks.etl.comparison import compare
+from benchmarks.etl.workspace import REPOSITORY, Workspace
 
 ENGINES = ("beam", "duckdb", "polars", "polars_files")
-REFERENCE = "duckdb"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _measure(workspace: Workspace, engines: tuple[str, ...], repeats: int) -> di
                 f"  {turn + 1}/{repeats} {engine:12} {cost.cpu_s:8.2f} CPU s {cost.rss_mb:7.0f} MB", err=True
             )
         if turn == 0:
-            found = _apart(_compare, workspace, engines)
+            found = _apart(compare, workspace, engines)
             if found:
                 click.echo("\n".join(["the outputs differ:", *found]), err=True)
                 return {"rows": workspace.rows, "equal": False, "differences": found, "engines": {}}
@@ -113,17 +112,6 @@ def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function in a process of its own: Linux counts what this one holds as a new child's peak memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def _compare(workspace: Workspace, engines: tuple[str, ...]) -> list[str]:
-    contract = open_context(workspace.base).contract
-    reference = REFERENCE if REFERENCE in engines else engines[0]
-    return [
-        f"{engine}: {text}"
-        for engine in engines
-        if engine != reference
-        for text in differences(contract, workspace.engine(reference), workspace.engine(engine))
-    ]
 
 
 def _median(runs: list[Cost]) -> dict[str, float]:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
-from benchmarks.etl.workspace import DATABASE
+from benchmarks.etl.workspace import DATABASE, Workspace, open_context
 from caudal.contract import Contract
 from caudal.tables import rejected_table, warehouse_table
 
+REFERENCE = "duckdb"
 TOLERANCE = 1e-12
 """Relative difference of floats: sums are exact, and a quotient may be rounded once more or once less."""
 
 _PLACE = ("_source_uri", "_source_generation", "_load_id", "_row")
+
+
+def compare(workspace: Workspace, engines: Sequence[str]) -> list[str]:
+    """In what the engines' last results differ from those of DuckDB's SQL, or of the first engine without it."""
+    contract = open_context(workspace.base).contract
+    reference = REFERENCE if REFERENCE in engines else engines[0]
+    return [
+        f"{engine}: {text}"
+        for engine in engines
+        if engine != reference
+        for text in differences(contract, workspace.engine(reference), workspace.engine(engine))
+    ]
 
 
 def differences(contract: Contract, one: Path, other: Path) -> list[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import CliRunner
 
-from benchmarks.etl.__main__ import main
 from benchmarks.etl.comparison import differences
-from benchmarks.etl.workspace import DATABASE, Workspace, open_context
+from benchmarks.etl.workspace import DATABASE, REPOSITORY, Workspace, open_context
 
 ROWS = 3_000
 
@@ -20,8 +20,11 @@ ROWS = 3_000
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     arguments = ["--rows", str(ROWS), "--repeats", "1", "--root", str(folder), "--out", str(folder / "etl.json")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.etl", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "CPU of Beam" in result.stdout
     return folder
 
 
