@@ -50,6 +50,15 @@ def trainer(path: Path, external: bool) -> Any:
     return fit(made, Encoder.fit(made, []), rows, ROUNDS).booster
 
 
+def peak_mb() -> float:
+    """This program's peak resident memory; on Linux `ru_maxrss` would count its parent's too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 1)
+
+
 def main() -> None:
     """Trains, and prints what it took."""
     way, path = sys.argv[1], Path(sys.argv[2])
@@ -61,8 +70,7 @@ def main() -> None:
             {
                 "wall_s": round(time.perf_counter() - started, 2),
                 "cpu_s": round(used.ru_utime + used.ru_stime, 2),
-                # Linux counts in KiB, macOS in bytes.
-                "rss_mb": round(used.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
+                "rss_mb": peak_mb(),
                 "trees": booster.num_boosted_rounds(),
             }
         )

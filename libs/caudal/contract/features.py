@@ -88,6 +88,8 @@ class Features(Section):
         calendar: `weekend` (Saturday or Sunday) and `night`, of the event in the contract's time zone.
         night_hours: the first and the last hour of the night, both included.
         windows: aggregates over what an entity did before.
+        ratios: one numeric feature by another, under a new name. The encoder computes them from the row itself, so
+            they are no columns; without both values, or by zero, a ratio is missing.
     """
 
     numeric: tuple[str, ...] = ()
