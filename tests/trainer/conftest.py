@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +31,20 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without anything in it; making one costs seconds, so it is made once and copied."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    assert Tracking(f"sqlite:///{path}").client.search_experiments()
+    return path
+
+
 @pytest.fixture
-def mlflow() -> None:
-    """Asked for by a test that is about MLflow; a new database costs two seconds, so others go without."""
+def mlflow(new_database: Path, local_environment: Environment) -> None:
+    """Asked for by a test that is about MLflow; others go without."""
+    path = Path(local_environment.tracking.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(new_database, path)
 
 
 @pytest.fixture(autouse=True)

@@ -70,13 +70,13 @@ def test_a_killed_trainer_leaves_only_whole_packages(
     world = World(parse_contract(text), load_environment(repository / "environments" / "local.yaml", root))
     arrive(world, 1600, "2026-01-05", AS_OF)
     killed = 0
-    for attempt in range(8):
+    for attempt in range(5):
         process = child(root, repository)
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line == "begun\n", process.stderr.read() if process.stderr else line
         # The whole run takes under a second from here: the kills spread over it.
-        time.sleep(0.05 + 0.13 * attempt)
+        time.sleep(0.05 + 0.2 * attempt)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             killed += 1
