@@ -20,7 +20,8 @@ BLOCK = re.compile(r"^```(sh|sh cloud)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 def commands(repository: Path, mark: str) -> list[list[str]]:
     text = (repository / "docs" / "deploy.md").read_text()
-    lines = [line for marked, block in BLOCK.findall(text) if marked == mark for line in block.splitlines()]
+    blocks = [block.replace("\\\n", " ") for marked, block in BLOCK.findall(text) if marked == mark]
+    lines = [line for block in blocks for line in block.splitlines()]
     # Variables in front of a command are not part of it.
     return [
         [w for i, w in enumerate(shlex.split(line)) if not (i < 3 and re.match(r"[A-Z_]+=", w))] for line in lines
