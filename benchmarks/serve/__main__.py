@@ -29,6 +29,7 @@ import click
 import uvloop
 
 from benchmarks.serve.load import Outcome, load, request
+from benchmarks.serve.monitor_cost import monitor_cost
 from caudal.backends import open_storage
 from caudal.contract import Contract, load_contract
 from caudal.environment import Environment, load_environment
@@ -367,9 +368,15 @@ def main(out: Path, rounds: int, seconds: float, soak_seconds: float, connection
 
     with running(bench) as servers:
         result = uvloop.run(measure(servers))
+    local = REPOSITORY / "environments" / "local.yaml"
+    served = out.parent / "serve"
+    result["monitor"] = monitor_cost(bench.contract, local, served / "replay", bench.second, served / "monitored")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
     click.echo(table(result))
+    click.echo("\n| new rows | monitor CPU s | wall s | CPU us a row |\n|--:|--:|--:|--:|")
+    for one in result["monitor"]:
+        click.echo(f"| {one['rows']:,} | {one['cpu_s']:.2f} | {one['wall_s']:.2f} | {one['cpu_us_per_row']:.2f} |")
     for name in ("others", "change_of_model", "soak", "abuse"):
         click.echo(f"{name}: {json.dumps(result[name])}")
     click.echo(f"every figure: {out}")
