@@ -111,5 +111,5 @@ def _send(parent: str, body: dict[str, Any], region: str) -> dict[str, Any]:
     from google.cloud.aiplatform_v1.types import CustomJob
 
     client = JobServiceClient(client_options={"api_endpoint": f"{region}-aiplatform.googleapis.com"})
-    job = client.create_custom_job(parent=parent, custom_job=CustomJob.from_json(json.dumps(body)))
-    return {"job": job.name, "state": job.state.name}
+    created = client.create_custom_job(parent=parent, custom_job=CustomJob.from_json(json.dumps(body)))
+    return {"custom_job": created.name, "state": created.state.name}
