@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics.metric import Metrics
@@ -20,7 +21,7 @@ from etl_beam.facts import Facts
 from etl_beam.hashing import hash_column
 from etl_beam.memory import give_back
 from etl_beam.rows import STATE, State, as_warehouse_rows
-from etl_beam.shuffle import GroupedShard, Shard, decode, encode, partition
+from etl_beam.shuffle import GroupedShard, Shard, decode, encode
 from etl_beam.sink import as_rejected_rows, finish, stage
 from etl_beam.sources import Source, plan_streams, read_rows
 from etl_beam.spread import by_entity, by_key
@@ -127,7 +128,7 @@ class ReadRows(_JobDoFn):
                     facts.good += good.num_rows
                     if rejected is not None:
                         facts.rejected += Counter(count_reasons(rejected))
-                        for shard, part in self._send(_by_load(job, rejected), facts):
+                        for shard, part in self._send(_together(job, rejected), facts):
                             yield TaggedOutput(REJECTED, (shard, part))
             yield from self._send(by_key(job, good), facts)
         yield self._report(facts)
@@ -184,6 +185,6 @@ def _note_partitions(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
     facts.partitions.update(day.isoformat() for day in days.to_pylist())
 
 
-def _by_load(job: OpenJob, rejected: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Refused rows need no key: those of one load, and one row's place, go together."""
-    return partition(rejected, hash_column(rejected["_row"]), job.shards)
+def _together(job: OpenJob, rejected: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Refused rows need no key: those of one table stay together, in whichever shard."""
+    yield int(hash_column(rejected["_row"].slice(0, 1))[0] % np.uint64(job.shards)), rejected
