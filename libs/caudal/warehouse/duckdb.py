@@ -183,8 +183,8 @@ class DuckDBWarehouse(Warehouse):
     def _in_any_order(self) -> Iterator[None]:
         """Rows may go in in any order; none is asked for within a table.
 
-        In the order of their files, many files of about a row group each leave remainders that closing the database
-        merges: at 17.5 million rows that took 10 CPU seconds.
+        In the order of their files, many files of about a row group each leave remainders that closing the
+        database merges: at 17.5 million rows that took 10 CPU seconds.
         """
         with self._instance() as instance, instance.writing:
             instance.connection.execute("SET preserve_insertion_order = false")
