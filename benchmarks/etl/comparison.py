@@ -38,7 +38,7 @@ def differences(contract: Contract, one: Path, other: Path) -> list[str]:
         one, other: the folders of the runs.
     """
     with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         found = []
         warehouse, rejected = warehouse_table(contract), rejected_table(contract)
         for table, key, skipped in (

@@ -39,7 +39,7 @@ def run(workspace: Workspace, folder: Path) -> None:
     as_of = format_instant(context.run.as_of)
     with duckdb.connect(str(folder / DATABASE), config={"threads": 2}) as con:
         con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET preserve_insertion_order = false")
+        con.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
         con.register("gone", pa.table({"load_id": pa.array(sorted(superseded_loads(context)), pa.string())}))
         con.execute("BEGIN TRANSACTION")
         good = f"_unparsed IS NULL AND NOT coalesce({refusals_sql(contract)}, true)"

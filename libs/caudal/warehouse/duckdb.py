@@ -66,6 +66,7 @@ class _Instance:
             self.connection.execute(
                 "SET TimeZone = 'UTC';"
                 f"SET memory_limit = '{MEMORY_LIMIT}';"
+                "SET enable_progress_bar = false;"
                 "CREATE SCHEMA IF NOT EXISTS _caudal;"
                 "CREATE TABLE IF NOT EXISTS _caudal.loads "
                 "(table_name VARCHAR, load_id VARCHAR, row_count BIGINT, PRIMARY KEY (table_name, load_id));"
