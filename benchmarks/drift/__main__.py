@@ -41,7 +41,8 @@ SCENARIOS: Mapping[str, tuple[str, ...]] = {
     "nothing changes": (),
     "all amounts double": (f"amounts@{DAY}",),
     "half of all transactions move to a fiftieth of the terminals": (f"merchants@{DAY}",),
-    "a new kind of fraud: small amounts at night": (f"fraud@{DAY}",),
+    "a wave of a new kind of fraud: small amounts at night": (f"fraud@{DAY}:60",),
+    "a trickle of it": (f"fraud@{DAY}",),
 }
 # Of the distances; all are on the scale of the contract's `monitor.drift`.
 DETECTORS: Mapping[str, float] = {
@@ -165,9 +166,10 @@ found in its first week is found after at most seven days. Alarms need a distanc
 
 {made}
 
-What is not found is said too. The new kind of fraud adds few rows, and moves no feature past a threshold: it
-is a change of what features mean, and the business of `quality`, which waits for labels. In a stream of this size
-a week has about a dozen frauds, too few for quality to be a quick judge.
+What is not found is said too. The wave brings a customer that is taken over sixty night payments a day, the trickle
+five. The trickle moves no feature past a threshold: it is a change of what features mean, and the business of
+`quality`, which waits for labels. In a stream of this size a week has about a dozen frauds, too few for quality to
+be a quick judge.
 """
 
 
