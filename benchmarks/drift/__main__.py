@@ -166,10 +166,10 @@ found in its first week is found after at most seven days. Alarms need a distanc
 
 {made}
 
-What is not found is said too. The wave brings a customer that is taken over sixty night payments a day, the trickle
-five. The trickle moves no feature past a threshold: it is a change of what features mean, and the business of
-`quality`, which waits for labels. In a stream of this size a week has about a dozen frauds, too few for quality to
-be a quick judge.
+What is not found is said too. The wave brings a customer that is taken over sixty night payments a day, the
+trickle five; in a stream of this size one customer is taken over in two weeks, so the wave itself comes late. The
+trickle moves no feature past a threshold: it is a change of what features mean, and the business of `quality`,
+which waits for labels and has about a dozen frauds a week to judge by.
 """
 
 
