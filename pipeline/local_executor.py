@@ -11,8 +11,9 @@ import importlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -51,6 +52,20 @@ def load_step(step: Step) -> StepFunction:
     return cast("StepFunction", getattr(importlib.import_module(module), name))
 
 
+@contextmanager
+def _alone(context: StepContext) -> Iterator[None]:
+    """Holds the contract's lock and the warehouse, with its tables there, while steps run."""
+    lock = run_lock(context.storage, context.environment, context.run.contract)
+    execution = this_process()
+    lock.acquire(execution)
+    try:
+        with context.warehouse as warehouse:
+            warehouse.ensure_tables(contract_tables(context.contract))
+            yield
+    finally:
+        lock.release(execution)
+
+
 class LocalExecutor:
     """Runs steps.
 
@@ -87,16 +102,9 @@ class LocalExecutor:
         before = read_record(context.storage, run.uri)
         if before is not None and before.status == "succeeded":
             return before
-        lock = run_lock(context.storage, context.environment, run.contract)
-        execution = this_process()
-        lock.acquire(execution)
-        try:
-            with context.warehouse as warehouse:
-                warehouse.ensure_tables(contract_tables(context.contract))
-                record, failure = self._execute_steps(context)
+        with _alone(context):
+            record, failure = self._execute_steps(context)
             context.storage.write_json(join(run.uri, RECORD_FILE), record.to_json())
-        finally:
-            lock.release(execution)
         if failure is not None:
             raise failure
         return record
@@ -116,15 +124,8 @@ class LocalExecutor:
                     where=run.id,
                     mend=f"call `caudal {needed} {run.contract} --as-of ...` first, with the same as-of",
                 )
-        lock = run_lock(context.storage, context.environment, run.contract)
-        execution = this_process()
-        lock.acquire(execution)
-        try:
-            with context.warehouse as warehouse:
-                warehouse.ensure_tables(contract_tables(context.contract))
-                record, result = self._attempt(step, context)
-        finally:
-            lock.release(execution)
+        with _alone(context):
+            record, result = self._attempt(step, context)
         if result is None:
             raise StepFailed(f"the step '{name}' failed: {record.error}", where=run.id)
         return result

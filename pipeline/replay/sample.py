@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -111,8 +112,6 @@ def land(delivery: Delivery, contract: Contract, storage: Storage, folder: str) 
         else:
             pq.write_table(delivery.rows, stream, compression="zstd")
     moment = delivery.as_of.timestamp()
-    import os
-
     os.utime(file_path(uri), (moment, moment))
     return uri
 
