@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +32,20 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 _LONGEST_VALUE = 5000
+# MLflow takes at most so many figures at once, and these characters in the name of one.
+_MOST_FIGURES = 1000
+_NOT_IN_A_NAME = re.compile(r"[^\w .:/-]", re.ASCII)
 _clients: dict[str, MlflowClient] = {}
 _guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure of a series: its step, its instant, its value."""
+
+    step: int
+    at: datetime
+    value: float | None
 
 
 class Tracking:
@@ -69,6 +83,7 @@ class Tracking:
         at: datetime,
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float | None] | None = None,
+        series: Mapping[str, Sequence[Point]] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """One finished run, found again by its key.
@@ -79,6 +94,7 @@ class Tracking:
             name: what MLflow shows.
             at: the instant of the figures, the run's as-of.
             metrics: figures; those that are None, NaN or infinite are left out.
+            series: figures that have steps; the same are left out.
 
         Returns:
             MLflow's id of the run.
@@ -93,13 +109,17 @@ class Tracking:
         if found is None:
             found = self.client.create_run(where, start_time=moment, tags={KEY_TAG: key}, run_name=name)
         run_id = str(found.info.run_id)
+        points = {k: [Point(0, at, v)] for k, v in (metrics or {}).items()} | dict(series or {})
+        figures = [
+            Metric(_NOT_IN_A_NAME.sub("_", k), float(p.value), int(p.at.timestamp() * 1000), p.step)
+            for k, inner in points.items()
+            for p in inner
+            if p.value is not None and math.isfinite(p.value)
+        ]
+        for start in range(0, len(figures), _MOST_FIGURES):
+            self.client.log_batch(run_id, metrics=figures[start : start + _MOST_FIGURES])
         self.client.log_batch(
             run_id,
-            metrics=[
-                Metric(k, float(v), moment, 0)
-                for k, v in (metrics or {}).items()
-                if v is not None and math.isfinite(v)
-            ],
             params=[Param(k, str(v)[:_LONGEST_VALUE]) for k, v in (parameters or {}).items()],
             tags=[RunTag(k, str(v)[:_LONGEST_VALUE]) for k, v in (tags or {}).items()],
         )

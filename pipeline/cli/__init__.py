@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("check", "command", "Check a contract, and with --data a file against it."),
     "schema": ("schema", "command", "Print the tables of a contract with their BigQuery schemas."),
     "runs": ("runs", "command", "List runs, or show what became of one."),
+    "report": ("report", "command", "Write what happened as one page: quality, alarms, drift, rows."),
     "models": ("models", "command", "List, show, compare, promote and roll back models."),
     "tune": ("tune", "command", "Search parameters; ends in a proposed edit of the contract."),
     "serve": ("serve", "command", "Serve the live model on this machine: a page, an API, metrics."),

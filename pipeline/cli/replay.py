@@ -28,7 +28,8 @@ DEFAULT_ROWS = 50_000
 @click.command(
     "replay",
     epilog="Examples: `caudal replay bank_marketing --fresh`, "
-    "`caudal replay wallet --every week --rows 50000 --inject amounts@120`.",
+    "`caudal replay wallet --every week --rows 50000 --inject amounts@120`, "
+    "`caudal replay bank_marketing --rollout challenger`.",
 )
 @contract_argument
 @click.option("--fresh", is_flag=True, help="Start over, whatever an earlier replay left.")
@@ -53,6 +54,12 @@ DEFAULT_ROWS = 50_000
     metavar="KIND@DAY",
     help="Simulate with a lasting change, as `caudal simulate` has it; may be said again.",
 )
+@click.option(
+    "--rollout",
+    type=click.Choice(["champion", "challenger"]),
+    help="What a candidate that passed the gate becomes, instead of the environment's `rollout`; a challenger "
+    "scores in the shadow until its trial promotes or drops it.",
+)
 @click.option("--env", default="local", show_default=True, help="The environment, a local one.")
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path),
               help="The replay's folder; default: .caudal/replay/CONTRACT/.")  # fmt: skip
@@ -66,6 +73,7 @@ def command(
     days: int | None,
     seed: int,
     inject: tuple[str, ...],
+    rollout: Any,
     env: str,
     root: Path | None,
     as_json: bool,
@@ -88,7 +96,7 @@ def command(
         request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject)
         data = simulated_sample(parsed.name, request, folder.parent / f"{folder.name}-samples")
     files = find_sample(project_root(), parsed.name, data)
-    replay = Replay(parsed, replay_environment(find_environment(env, folder)), files, every)
+    replay = Replay(parsed, replay_environment(find_environment(env, folder), rollout), files, every)
     if replay.finished() and not fresh:
         summary = json.loads((folder / SUMMARY_FILE).read_text())
         if not as_json:
@@ -102,10 +110,15 @@ def command(
         show_summary(summary, folder)
 
 
-def replay_environment(environment: Environment) -> Environment:
-    """The environment without the console among the destinations of alarms: the progress shows them."""
+def replay_environment(environment: Environment, rollout: str | None = None) -> Environment:
+    """The environment without the console among the destinations of alarms, since the progress shows them.
+
+    Args:
+        rollout: replaces the environment's own.
+    """
     kept = tuple(destination for destination in environment.alarms if destination.type != "console")
-    return environment.model_copy(update={"alarms": kept or environment.alarms})
+    update = {"alarms": kept or environment.alarms, "rollout": rollout or environment.rollout}
+    return environment.model_copy(update=update)
 
 
 def _check_sample(replay: Replay) -> None:
@@ -118,10 +131,11 @@ def _check_sample(replay: Replay) -> None:
 
 def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, Any]:
     from caudal.backends import open_storage, open_warehouse
+    from caudal.tracking import Tracking
     from pipeline.replay.replay import REPORT_FILE, SUMMARY_FILE
-    from pipeline.replay.report import replay_report
-    from pipeline.replay.summary import scored_rows, summarise
+    from pipeline.report.build import Period, replay_report
     from pipeline.report.render import render
+    from pipeline.report.tracked import track
 
     goes_on = replay.prepare(fresh=fresh)
     progress = Progress(screen, replay.contract.monitor.quality.metric)
@@ -133,12 +147,13 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
     with progress, open_warehouse(replay.environment) as warehouse:
         months = replay.run(progress, progress.period_over)
         progress.say("writing the report")
-        scored = scored_rows(replay.contract, replay.environment, storage, warehouse)
-        summary = summarise(replay.contract, [month.record for month in months], scored, warehouse)
-        page = render(replay_report(replay.contract, months, scored, summary, warehouse))
+        periods = [Period(month.delivery.label, month.delivery.since, month.record) for month in months]
+        reported = replay_report(replay.contract, replay.environment, storage, warehouse, periods)
+        track(reported, Tracking.of(replay.environment))
+    summary = dict(reported.summary)
     storage.write_json((replay.folder / SUMMARY_FILE).as_uri(), summary)
     # The report is written last: it marks the replay as complete.
-    storage.write((replay.folder / REPORT_FILE).as_uri(), page.encode())
+    storage.write((replay.folder / REPORT_FILE).as_uri(), render(reported.report).encode())
     return summary
 
 
@@ -186,10 +201,10 @@ class Progress:
             return
         from rich.text import Text
 
-        from pipeline.replay.report import alarm_text, verdict_text
+        from pipeline.report.events import alarm_text, alarms_of, verdict_text
 
         results = month.record.results
-        alarms = [a for step in ("inputs", "outcomes") for a in results.get(step, {}).get("alarms", ())]
+        alarms = alarms_of(results)
         line = Text(
             f"{month.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
             f"{results.get('score', {}).get('rows', 0):>6}  {self._quality(results):<12} "
@@ -197,7 +212,7 @@ class Progress:
         said = []
         verdict = verdict_text(results)
         if verdict:
-            said.append((verdict, "red" if verdict.startswith("refused") else "green"))
+            said.append((verdict, "red" if "refused" in verdict or "dropped" in verdict else "green"))
         if alarms:
             worst = sorted(alarms, key=lambda alarm: -float(alarm["value"] or 0))
             named = ", ".join(alarm_text(alarm) for alarm in worst)
@@ -240,6 +255,12 @@ def show_summary(summary: dict[str, Any], folder: Path) -> None:
         f"{summary['candidates_refused']} candidates refused, {len(summary['alarms'])} alarms, "
         f"{summary['seconds']:.1f} s of work"
     )
+    trials = summary["trials"]
+    if trials["begun"]:
+        click.echo(
+            f"{trials['begun']} challengers went on trial: {trials['promoted']} promoted, "
+            f"{trials['dropped']} dropped"
+        )
     shown = relative(folder)
     click.echo("\nNext:")
     click.echo(f"  open {shown}/report.html in a browser")

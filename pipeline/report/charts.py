@@ -1,159 +1,243 @@
-"""The report's pictures: quality and events on one time axis, drift by feature, the flow of rows."""
+"""The report's pictures: quality and events on one time axis, and drift by feature.
+
+Each is drawn twice, for a wide page or paper and for a phone: a picture that is merely scaled down can't be read.
+"""
 
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
+from statistics import median
 
-from pipeline.report.model import Figure, Lane, QualityPoint, Report
+from pipeline.report.model import DriftCell, Figure, Lane, QualityPoint, Report
 from pipeline.report.svg import Scale, TimeScale, element, line, picture, polyline, text
 
-WIDTH = 960.0
-LEFT, RIGHT = 130.0, 20.0
+
+@dataclass(frozen=True)
+class Frame:
+    """The room for a picture, in units of about a pixel.
+
+    Attributes:
+        most_left: the most that labels at the left may take; longer ones are cut short.
+        character: the width of a letter.
+        mark: the radius of a point.
+        ticks: the most ticks that the time axis has room for.
+    """
+
+    name: str
+    width: float
+    most_left: float
+    character: float
+    mark: float
+    ticks: int
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.width - 10.0
+
+    def left(self, labels: Sequence[str]) -> float:
+        """Where the picture begins, beside its labels."""
+        return min(max(map(len, labels), default=0) * self.character + 14.0, self.most_left)
+
+    def label(self, text: str) -> str:
+        """The text, cut to the room there is."""
+        room = int((self.most_left - 14.0) / self.character)
+        return text if len(text) <= room else text[: room - 1] + "…"
+
+
+WIDE = Frame("wide", 860.0, 230.0, 7.0, 4.5, 8, 250.0)
+NARROW = Frame("narrow", 340.0, 120.0, 6.4, 3.2, 4, 190.0)
+FRAMES = (WIDE, NARROW)
+
 LANES: tuple[tuple[Lane, str], ...] = (
+    ("arrival alarm", "arrival alarms"),
     ("input alarm", "input alarms"),
+    ("prediction alarm", "score alarms"),
     ("quality alarm", "quality alarms"),
     ("training", "trainings"),
+    ("failed training", "failed trainings"),
     ("refused", "refused"),
+    ("trial", "trials"),
     ("promotion", "promotions"),
 )
-LANE_HEIGHT = 26.0
+_ALWAYS = ("input alarm", "quality alarm", "training", "refused", "promotion")
+LANE_HEIGHT = 24.0
+ROW_HEIGHT = 20.0
+# So many features of a drift map fit on a sheet of paper together with their heading.
+_FEATURES_A_PICTURE = 32
+_COLUMNS = 60
 
 
-def timeline(report: Report) -> str:
-    """Quality of the live and of the frozen model with intervals, and below it what happened, on one time axis."""
-    top, height = 26.0, 260.0
-    bottom = top + height
-    time = TimeScale(report.first, report.last, LEFT, WIDTH - RIGHT)
-    bounds = [
-        bound
-        for point in report.quality
-        for figure in (point.champion, point.frozen)
-        for bound in (figure.value, figure.low, figure.high)
-        if bound is not None
-    ] or [0.0, 1.0]
+def timeline(report: Report, frame: Frame) -> str:
+    """Quality of the models with intervals, and below it what happened, on one time axis."""
+    lanes = _lanes(report)
+    top, bottom = 26.0, 26.0 + frame.height
+    time = _time(report, frame)
+    left = time.start
+    bounds = list(_bounds(report)) or [0.0, 1.0]
     low, high = math.floor(min(bounds) * 20) / 20, math.ceil(max(bounds) * 20) / 20
     value = Scale(low, high, bottom, top)
-    parts = [_years(time, top, bottom + 34 + LANE_HEIGHT * len(LANES))]
+    base = bottom + 16
+    end = base + LANE_HEIGHT * len(lanes)
+    parts = [_grid(time, frame, top, end)]
     for tick in _ticks(low, high):
         y = value(tick)
-        parts.append(line(LEFT, y, WIDTH - RIGHT, y, class_="grid"))
-        parts.append(text(LEFT - 8, y + 4, f"{tick:g}", text_anchor="end", class_="tick"))
-    parts.append(text(LEFT - 8, top - 14, report.metric, text_anchor="end", class_="axis"))
+        parts.append(line(left, y, frame.right, y, class_="grid"))
+        parts.append(text(left - 8, y + 4, f"{tick:g}", text_anchor="end", class_="tick"))
+    parts.append(text(left - 8, top - 12, report.metric, text_anchor="end", class_="axis"))
     for name in ("frozen", "champion"):
-        parts += _quality_line(report, name, time, value)
-    base = bottom + 34
-    for row, (lane, title) in enumerate(LANES):
+        parts += _quality_line(report, name, time, value, frame)
+    for row, (lane, title) in enumerate(lanes):
         y = base + row * LANE_HEIGHT + LANE_HEIGHT / 2
-        parts.append(line(LEFT, y, WIDTH - RIGHT, y, class_="grid"))
-        parts.append(text(LEFT - 8, y + 4, title, text_anchor="end", class_="lane"))
+        parts.append(line(left, y, frame.right, y, class_="grid"))
+        parts.append(text(left - 8, y + 4, frame.label(title), text_anchor="end", class_="lane"))
         for event in report.events:
             if event.lane == lane:
                 said = f"{event.at:%Y-%m-%d}: {event.said}"
-                parts.append(element("circle", title=said, cx=time(event.at), cy=y, r=5.5,
+                parts.append(element("circle", title=said, cx=time(event.at), cy=y, r=frame.mark + 0.8,
                                      class_="event " + lane.replace(" ", "-")))  # fmt: skip
-    total = base + LANE_HEIGHT * len(LANES) + 24
-    parts += [
-        text(time(year), total - 6, f"{year:%Y}", text_anchor="middle", class_="tick") for year in time.years()
+    label = f"{report.metric} over time, with alarms, trainings, refusals, trials and promotions"
+    return picture(frame.width, end + 24, label, parts, class_=frame.name)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Runs that share a column of the drift map, and where it lies."""
+
+    moments: tuple[datetime, ...]
+    x: float
+    width: float
+
+    def worst(self, cells: Mapping[datetime, DriftCell]) -> tuple[datetime, DriftCell] | None:
+        """The cell that says most, an alarm before any other; None where nothing was measured."""
+        found = [(moment, cells[moment]) for moment in self.moments if moment in cells]
+        return max(found, key=lambda pair: (pair[1].alarm, pair[1].judged, pair[1].value), default=None)
+
+
+def drift_maps(report: Report, frame: Frame) -> list[str]:
+    """One cell a feature and as-of: the darker, the further from what the live model was trained on.
+
+    Many runs share columns, and many features come as several pictures, each of which fits on a sheet of paper.
+    """
+    features, time = list(report.drift), _time(report, frame)
+    columns = _columns(report, time)
+    parts = [features[i : i + _FEATURES_A_PICTURE] for i in range(0, len(features), _FEATURES_A_PICTURE)]
+    return [_drift_map(report, part, columns, time, frame) for part in parts]
+
+
+def _columns(report: Report, time: TimeScale) -> list[_Column]:
+    moments = sorted({moment for cells in report.drift.values() for moment in cells})
+    share = -(-len(moments) // _COLUMNS) or 1
+    groups = [tuple(moments[i : i + share]) for i in range(0, len(moments), share)]
+    # A column covers the time before its last as-of.
+    edges = [time.start, *(time(group[-1]) for group in groups)]
+    room = [max(stop - start, 1.0) for start, stop in pairwise(edges)]
+    usual = median(room) if room else 1.0
+    widths = [min(one, usual) for one in room]
+    return [
+        _Column(group, edge - width, width * 0.94)
+        for group, edge, width in zip(groups, edges[1:], widths, strict=True)
     ]
+
+
+def _drift_map(
+    report: Report, features: Sequence[str], columns: Sequence[_Column], time: TimeScale, frame: Frame
+) -> str:
+    parts, top = [], 4.0
+    for row, feature in enumerate(features):
+        y = top + row * ROW_HEIGHT
+        label = frame.label(feature)
+        parts.append(text(time.start - 8, y + ROW_HEIGHT / 2 + 4, label, text_anchor="end", class_="lane"))
+        for column in columns:
+            found = column.worst(report.drift[feature])
+            if found is None:
+                continue
+            moment, cell = found
+            strength = min(cell.value / (4 * report.drift_threshold), 1.0)
+            said = (
+                f"{feature}, {moment:%Y-%m-%d}: {report.drift_measure} {cell.value:.3f}, {cell.rows:,} rows"
+                f"{_verdict(cell)}"
+            )
+            parts.append(
+                element(
+                    "rect",
+                    # Nobody points at a cell on a phone.
+                    title=said if frame is WIDE else "",
+                    x=column.x,
+                    y=y + 2,
+                    width=column.width,
+                    height=ROW_HEIGHT - 4,
+                    rx=min(2.0, column.width / 4),
+                    fill_opacity=round(0.08 + 0.92 * strength, 2),
+                    class_="cell" + (" alarm" if cell.alarm else "" if cell.judged else " unjudged"),
+                )
+            )
+    bottom = top + len(features) * ROW_HEIGHT
+    parts.append(_grid(time, frame, top, bottom))
     return picture(
-        WIDTH, total, f"{report.metric} of both models, alarms, trainings and promotions over time", parts
+        frame.width, bottom + 24, f"{report.drift_measure} by feature and run", parts, class_=frame.name
     )
 
 
-def _quality_line(report: Report, name: str, time: TimeScale, value: Scale) -> list[str]:
-    parts, points = [], []
-    shift = timedelta(days=-3 if name == "frozen" else 3)
+def _verdict(measured: DriftCell) -> str:
+    if measured.alarm:
+        return ", an alarm"
+    return "" if measured.judged else ", too few to judge"
+
+
+def _lanes(report: Report) -> list[tuple[Lane, str]]:
+    """The lanes that are drawn: those that any report has, and those in which something happened."""
+    present = {event.lane for event in report.events}
+    return [(lane, title) for lane, title in LANES if lane in present or lane in _ALWAYS]
+
+
+def _time(report: Report, frame: Frame) -> TimeScale:
+    """One time axis for all pictures, so that they can be read one below the other."""
+    labels = [*(title for _, title in _lanes(report)), *report.drift]
+    return TimeScale(report.first, report.last, frame.left(labels), frame.right)
+
+
+def _bounds(report: Report) -> Iterator[float]:
     for point in report.quality:
-        figure: Figure = getattr(point, name)
-        if figure.value is None:
+        for figure in (point.champion, point.frozen):
+            if figure is not None:
+                yield from (one for one in (figure.value, figure.low, figure.high) if one is not None)
+
+
+def _quality_line(report: Report, name: str, time: TimeScale, value: Scale, frame: Frame) -> list[str]:
+    parts, points = [], []
+    aside = (-1 if name == "frozen" else 1) * frame.mark / 2 if report.compared else 0.0
+    for point in report.quality:
+        figure: Figure | None = getattr(point, name)
+        if figure is None or figure.value is None:
             continue
-        x = time(_middle(point) + shift)
+        x = time(_middle(point)) + aside
         points.append((x, value(figure.value)))
         said = f"{point.label}, {name}: {report.metric} {figure.value:.3f}, {point.rows:,} rows"
         if figure.low is not None and figure.high is not None:
             said += f", 90 % interval {figure.low:.3f} to {figure.high:.3f}"
             parts.append(line(x, value(figure.low), x, value(figure.high), class_=f"interval {name}"))
-        parts.append(element("circle", title=said, cx=x, cy=value(figure.value), r=4.0, class_=f"point {name}"))
-    return [polyline(points, class_=f"series {name}"), *parts]
+        parts.append(
+            element("circle", title=said, cx=x, cy=value(figure.value), r=frame.mark, class_=f"point {name}")
+        )
+    return [polyline(points, class_=f"series {name}"), *parts] if points else []
 
 
 def _middle(point: QualityPoint) -> datetime:
     return point.start + (point.stop - point.start) / 2
 
 
-def drift_map(report: Report) -> str:
-    """One cell a feature and month: the darker, the further from what the live model was trained on."""
-    features = list(report.drift)
-    moments = sorted({moment for values in report.drift.values() for moment in values})
-    if not features or not moments:
-        return ""
-    time = TimeScale(report.first, report.last, LEFT, WIDTH - RIGHT)
-    between = [later - earlier for earlier, later in pairwise(moments)] or [report.last - report.first]
-    cell = (time(report.first + min(between)) - LEFT) * 0.94
-    height, top = 22.0, 8.0
+def _grid(time: TimeScale, frame: Frame, top: float, bottom: float) -> str:
     parts = []
-    for row, feature in enumerate(features):
-        y = top + row * height
-        parts.append(text(LEFT - 8, y + height / 2 + 4, feature, text_anchor="end", class_="lane"))
-        for moment, measured in report.drift[feature].items():
-            strength = min(measured / (4 * report.drift_threshold), 1.0)
-            alarm = measured > report.drift_threshold
-            said = f"{feature}, {moment:%Y-%m}: {report.drift_measure} {measured:.3f}"
-            parts.append(
-                element(
-                    "rect",
-                    title=said + (", above the threshold" if alarm else ""),
-                    # A cell covers the time before its as-of.
-                    x=max(time(moment) - cell, LEFT),
-                    y=y + 2,
-                    width=cell,
-                    height=height - 4,
-                    rx=2,
-                    fill_opacity=round(0.06 + 0.94 * strength, 3),
-                    class_="cell alarm" if alarm else "cell",
-                )
-            )
-    bottom = top + len(features) * height
-    parts.append(_years(time, top, bottom))
-    parts += [
-        text(time(year), bottom + 18, f"{year:%Y}", text_anchor="middle", class_="tick") for year in time.years()
-    ]
-    return picture(WIDTH, bottom + 28, f"{report.drift_measure} by feature and month", parts)
-
-
-def flow(report: Report) -> str:
-    """Where the rows went: each bar is as long as its share of what landed."""
-    rows = report.rows
-    landed = max(rows["landed"], 1)
-    stages = (
-        ("landed", (("landed", rows["landed"]),)),
-        ("lake", (("lake", rows["lake"]), ("quarantined", rows["quarantined"]))),
-        ("warehouse", (("warehouse", rows["warehouse"]), ("duplicates", rows["duplicates"]),
-                       ("rejected", rows["rejected"]))),
-        ("scored", (("scored", rows["scored"]),)),
-    )  # fmt: skip
-    height = 34.0
-    full = WIDTH - RIGHT - LEFT
-    parts = []
-    for position, (stage, fates) in enumerate(stages):
-        y = 6 + position * height
-        x = LEFT
-        parts.append(text(LEFT - 8, y + 17, stage, text_anchor="end", class_="lane"))
-        for fate, amount in fates:
-            width = amount / landed * full
-            if amount:
-                parts.append(element("rect", title=f"{fate}: {amount:,} rows", x=x, y=y, width=max(width, 1.5),
-                                     height=height - 10, rx=2, class_=f"flow {fate}"))  # fmt: skip
-            x += width
-        said = ", ".join(f"{fate} {amount:,}" for fate, amount in fates)
-        parts.append(text(LEFT + 8, y + 16, said, class_="on-bar"))
-    return picture(WIDTH, 6 + len(stages) * height, "the flow of rows", parts)
-
-
-def _years(time: TimeScale, top: float, bottom: float) -> str:
-    return "".join(line(time(year), top, time(year), bottom, class_="year") for year in time.years())
+    for moment, label in time.ticks(frame.ticks):
+        x = time(moment)
+        parts.append(line(x, top, x, bottom, class_="year"))
+        parts.append(text(x, bottom + 16, label, text_anchor="middle", class_="tick"))
+    return "".join(parts)
 
 
 def _ticks(low: float, high: float) -> list[float]:

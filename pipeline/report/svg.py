@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 
 
@@ -35,12 +35,33 @@ class TimeScale:
         span = (self.last - self.first).total_seconds() or 1.0
         return self.start + (moment - self.first).total_seconds() / span * (self.stop - self.start)
 
-    def years(self) -> list[datetime]:
-        """The first instants of the years within."""
-        found = [
-            datetime(year, 1, 1, tzinfo=self.first.tzinfo) for year in range(self.first.year, self.last.year + 1)
-        ]
-        return [moment for moment in found if self.first <= moment <= self.last]
+    def ticks(self, most: int) -> list[tuple[datetime, str]]:
+        """At most so many first instants of years, months or days within, each with its label."""
+        first, last = self.first, self.last
+        if (last - first).days > 2 * 366:
+            return _every(_months(first, last, 12), most, "%Y")
+        if (last - first).days > 62:
+            return _every(_months(first, last, 1), most, "%Y-%m")
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = [midnight + timedelta(days=n) for n in range((last - midnight).days + 1)]
+        return _every([day for day in days if day >= first], most, "%m-%d")
+
+
+def _months(first: datetime, last: datetime, step: int) -> list[datetime]:
+    """The first instants of every month within, or of every year with a step of 12."""
+    count = (last.year - first.year + 1) * 12
+    found = [
+        first.replace(
+            year=first.year + n // 12, month=n % 12 + 1, day=1, hour=0, minute=0, second=0, microsecond=0
+        )
+        for n in range(0, count, step)
+    ]
+    return [moment for moment in found if first <= moment <= last]
+
+
+def _every(moments: list[datetime], most: int, form: str) -> list[tuple[datetime, str]]:
+    step = max(1, -(-len(moments) // most))
+    return [(moment, moment.strftime(form)) for moment in moments[::step]]
 
 
 def element(tag: str, content: str = "", title: str = "", **attributes: object) -> str:
@@ -68,11 +89,11 @@ def polyline(points: Iterable[tuple[float, float]], **attributes: object) -> str
     return element("polyline", "", "", points=joined, fill="none", **attributes)
 
 
-def picture(width: float, height: float, label: str, content: Sequence[str]) -> str:
+def picture(width: float, height: float, label: str, content: Sequence[str], class_: str = "") -> str:
     """A whole picture that scales with the page; `label` is read out by screen readers."""
     return (
         f'<svg viewBox="0 0 {_number(width)} {_number(height)}" role="img" aria-label="{escape(label)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(content)}</svg>'
+        f'class="{class_}" xmlns="http://www.w3.org/2000/svg">{"".join(content)}</svg>'
     )
 
 

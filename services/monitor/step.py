@@ -8,7 +8,6 @@ and return what they found: a repeated step finds, loads and sends the same, whi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -30,9 +29,6 @@ from monitor.trainings import Attempt, Recipe, Trainings
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
-
-# What MLflow does not take in the name of a metric.
-_NOT_IN_A_NAME = re.compile(r"[^\w .:/-]", re.ASCII)
 
 
 def inputs(context: StepContext) -> StepResult:
@@ -140,16 +136,19 @@ def _track(
     measured: Sequence[Measurement],
     said: Mapping[str, Any],
 ) -> None:
-    """In MLflow too: what is about no feature, and of each feature what is held against a threshold."""
-    contract, run = context.contract.name, context.run
-    shown = [one for one in measured if one.feature is None or one.threshold is not None]
+    """In MLflow too: what is about no feature, and of each feature its drift and what is held against a threshold.
+
+    The report draws the drift of a feature with too few rows to judge as well, so it is here too.
+    """
+    contract, run, drift = context.contract.name, context.run, context.contract.monitor.drift.measure
+    shown = [one for one in measured if one.feature is None or one.threshold is not None or one.measure == drift]
     tags = {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in said.items()}
     Tracking.of(context.environment).record(
         f"{contract}/monitor",
         f"{contract}/{run.id}/{step}",
         name=f"{step} {format_instant(run.as_of)}",
         at=run.as_of,
-        metrics={_NOT_IN_A_NAME.sub("_", one.name): one.value for one in shown},
+        metrics={one.name: one.value for one in shown},
         tags={**tags, "step": step, "model_version": version or ""},
     )
 
