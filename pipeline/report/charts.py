@@ -22,7 +22,7 @@ class Frame:
 
     Attributes:
         most_left: the most that labels at the left may take; longer ones are cut short.
-        character: the width of a letter.
+        character: the width of a letter, in the widest of the common fonts.
         mark: the radius of a point.
         ticks: the most ticks that the time axis has room for.
     """
@@ -49,8 +49,8 @@ class Frame:
         return text if len(text) <= room else text[: room - 1] + "…"
 
 
-WIDE = Frame("wide", 860.0, 230.0, 7.0, 4.5, 8, 250.0)
-NARROW = Frame("narrow", 340.0, 120.0, 6.4, 3.2, 4, 190.0)
+WIDE = Frame("wide", 860.0, 264.0, 8.2, 4.5, 8, 250.0)
+NARROW = Frame("narrow", 340.0, 134.0, 7.4, 3.2, 4, 190.0)
 FRAMES = (WIDE, NARROW)
 
 LANES: tuple[tuple[Lane, str], ...] = (

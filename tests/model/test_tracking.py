@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from caudal.promotions import Promotions
 from caudal.storage.files import FileStorage, file_uri
-from caudal.tracking import Tracking
+from caudal.tracking import Point, Tracking
 
 AS_OF = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -52,6 +52,26 @@ def test_figures_that_are_none_are_left_out(tracking: Tracking) -> None:
     record(tracking, "figures", "k", metrics={"a": None, "b": float("nan"), "c": float("inf"), "d": 0.0})
     (run,) = runs(tracking, "figures")
     assert run.data.metrics == {"d": 0.0}
+
+
+def test_a_series_keeps_its_steps_and_their_instants(tracking: Tracking) -> None:
+    later = AS_OF + timedelta(days=91)
+    series = {"quarter.auc": [Point(0, AS_OF, 0.7), Point(1, later, None), Point(2, later, 0.6)]}
+    run_id = record(tracking, "series", "k", metrics={"auc": 0.65}, series=series)
+    history = tracking.client.get_metric_history(run_id, "quarter.auc")
+    moments = [(AS_OF, 0.7, 0), (later, 0.6, 2)]
+    assert [(m.timestamp, m.value, m.step) for m in history] == [
+        (int(at.timestamp() * 1000), value, step) for at, value, step in moments
+    ]
+    (run,) = runs(tracking, "series")
+    assert run.data.metrics["auc"] == 0.65
+
+
+def test_more_figures_than_one_call_takes_and_names_that_mlflow_refuses_are_recorded(tracking: Tracking) -> None:
+    record(tracking, "many", "k", metrics={f"figure {n} %": float(n) for n in range(1100)})
+    (run,) = runs(tracking, "many")
+    assert len(run.data.metrics) == 1100
+    assert run.data.metrics["figure 7 _"] == 7.0
 
 
 def test_the_aliases_follow_the_ledger(tracking: Tracking, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from caudal.environment import Environment
+from caudal.tracking import Tracking
 from monitor.step import inputs
 from tests.world import World, day, payments
 
@@ -57,6 +58,20 @@ def test_fewer_rows_than_the_minimum_are_measured_and_not_judged(trained: World)
     result = inputs(trained.context(MARCH))
     assert result["alarms"] == []
     assert measured(trained, "psi")["amount"] > 1
+
+
+def test_the_drift_of_too_few_rows_reaches_mlflow_too_since_the_report_draws_it(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: dict[str, float] = {}
+    monkeypatch.setattr(Tracking, "record", lambda self, *arguments, **named: recorded.update(named["metrics"]))
+    arrive(trained, 99, amount=np.full(99, 260.0))
+    inputs(trained.context(MARCH))
+    drift = measured(trained, "psi")
+    assert {name: value for name, value in recorded.items() if name.startswith("psi.")} == {
+        f"psi.{feature}": value for feature, value in drift.items()
+    }
+    assert "jensen_shannon.amount" not in recorded
 
 
 def test_few_rows_raise_no_alarm_by_their_noise(trained: World) -> None:

@@ -18,7 +18,8 @@ from .conftest import CONTRACT, replay, start
 
 SUMMARY_KEYS = {
     "contract", "as_of_first", "as_of_last", "rows", "files_quarantined", "runs", "retrainings",
-    "candidates_refused", "promotions", "alarms", "pooled", "quarters", "seconds", "seconds_by_step",
+    "candidates_refused", "promotions", "trials", "alarms", "pooled", "quarters", "rejected_by_reason",
+    "bytes_shuffled", "by_run", "seconds", "seconds_by_step", "seconds_by_run",
 }  # fmt: skip
 
 
@@ -35,6 +36,10 @@ def test_the_summary_has_the_shape_that_it_promises(replayed):
         "landed", "quarantined", "lake", "duplicates", "rejected", "warehouse", "scored"}  # fmt: skip
     for model in ("champion", "frozen"):
         assert set(summary["pooled"][model]) == {"n", "auc", "average_precision", "log_loss"}
+    for run in summary["by_run"]:
+        assert set(run) == {"as_of", "rows", "rejected_by_reason", "bytes_shuffled"}
+        assert set(run["rows"]) == {
+            "landed", "quarantined", "read", "rejected", "duplicates", "warehouse", "scored"}  # fmt: skip
     for quarter in summary["quarters"]:
         assert set(quarter) == {"quarter", "n", "champion", "frozen"}
     for alarm in summary["alarms"]:
@@ -46,6 +51,11 @@ def test_every_row_is_accounted_for(replayed):
     assert rows["landed"] == 45211
     assert rows["landed"] == rows["quarantined"] + rows["lake"]
     assert rows["lake"] == rows["duplicates"] + rows["rejected"] + rows["warehouse"]
+    by_run = [run["rows"] for run in replayed.summary["by_run"]]
+    for fate in set(rows) - {"lake"}:
+        assert sum(run[fate] for run in by_run) == rows[fate], fate
+    for run in by_run:
+        assert run["read"] == run["rejected"] + run["duplicates"] + run["warehouse"]
 
 
 def test_the_retrained_model_keeps_its_quality_and_the_frozen_one_does_not(replayed):
