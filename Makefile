@@ -29,6 +29,10 @@ ui: $(VENV)/run.stamp ## Show the replay's models in MLflow's own interface (htt
 
 ##@ Development
 
+.PHONY: picture
+picture: $(VENV)/run.stamp ## Take the README's picture anew from the replay's report (needs chromium)
+	@$(BIN)/python docs/picture.py
+
 .PHONY: dev
 dev: $(VENV)/dev.stamp ## Install what development needs
 

@@ -112,8 +112,8 @@ def code_digest() -> str:
     sources = sorted(
         path
         for folder in ("libs", "services", "pipeline")
-        for path in (project / folder).rglob("*.py")
-        if "tests" not in path.parts
+        for path in (project / folder).rglob("*")
+        if path.suffix in (".py", ".j2") and "tests" not in path.parts
     )
     return digest(
         [(path.relative_to(project).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in sources]

@@ -24,9 +24,9 @@ def told(repository: Path, replayed: Replayed, tmp_path_factory: pytest.TempPath
     """What `caudal report` prints for machines, and its page."""
     page = tmp_path_factory.mktemp("report") / "page.html"
     paths = os.pathsep.join(str(repository / part) for part in ("libs", "services", "."))
+    arguments = ["report", CONTRACT, "--root", str(replayed.folder), "--out", str(page), "--json"]
     answer = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "report", CONTRACT, "--root", str(replayed.folder), "--out", str(page),
-         "--json"],
+        [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=repository, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(answer.stdout), page.read_text()
