@@ -184,6 +184,21 @@ def test_with_no_run_yet_the_list_says_what_to_do(caudal):
     assert json.loads(caudal("runs", "list", "bank_marketing", "--json").stdout) == []
 
 
+def test_a_report_of_nothing_says_what_to_do_and_leaves_nothing(caudal, tmp_path):
+    page = tmp_path / "page.html"
+    answer = caudal("report", "bank_marketing", "--out", str(page))
+    assert answer.returncode == 1
+    assert "there is nothing to report" in answer.stderr
+    assert "caudal run bank_marketing" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_into_a_folder_that_is_not_there_is_refused(caudal, tmp_path):
+    answer = caudal("report", "bank_marketing", "--out", str(tmp_path / "nowhere" / "page.html"))
+    assert answer.returncode == 2
+    assert "there is no such folder" in answer.stderr
+
+
 def test_a_run_that_is_not_there_is_told(caudal):
     answer = caudal("runs", "show", "bank_marketing", "latest")
     assert answer.returncode == 1

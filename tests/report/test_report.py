@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
+import struct
 from collections import defaultdict
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from docs.picture import SIZE, take
 from pipeline.report.model import Event, Figure, QualityPoint, RunLine
 from pipeline.report.render import render
+from tests.serving.browser import find_browser
 
 from .conftest import made_report, month
 
@@ -227,6 +230,18 @@ def test_on_paper_nothing_is_cut_at_the_right_and_text_is_legible(show):
     )
     assert beyond == []
     assert min(page.evaluate(SIZES)) >= 10.5  # 8 points
+
+
+def test_the_readme_s_picture_is_a_small_one_of_the_report_s_top(tmp_path, show):
+    picture, report = tmp_path / "picture.png", tmp_path / "report.html"
+    show(made_report(features=13, months=31))
+    browser = find_browser()
+    assert browser is not None
+    take(report, picture, browser)
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == SIZE
+    assert 30_000 < len(content) < 400_000
 
 
 def test_paper_is_white_whatever_the_screen(show):
