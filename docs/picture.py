@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 REPORT = PROJECT / ".caudal" / "replay" / "bank_marketing" / "report.html"
 PICTURE = PROJECT / "docs" / "images" / "replay.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = (1080, 1400)
+SIZE = (1080, 1340)
 """The page's top: headline figures, quality and events, drift."""
 _LARGEST = 400_000
 
