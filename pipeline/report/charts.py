@@ -58,6 +58,7 @@ LANES: tuple[tuple[Lane, str], ...] = (
     ("input alarm", "input alarms"),
     ("prediction alarm", "score alarms"),
     ("quality alarm", "quality alarms"),
+    ("time alarm", "time alarms"),
     ("training", "trainings"),
     ("failed training", "failed trainings"),
     ("refused", "refused"),

@@ -22,6 +22,7 @@ LANE_OF_ALARM: Mapping[str, Lane] = {
     "prediction_drift": "prediction alarm",
     "quality": "quality alarm",
     "training": "failed training",
+    "time": "time alarm",
 }
 
 

@@ -107,8 +107,8 @@ def test_a_single_run_with_nothing_yet_is_a_page(report):
 
 
 def test_each_event_is_drawn_in_its_own_lane(report):
-    lanes = ("arrival alarm", "input alarm", "prediction alarm", "quality alarm", "training", "failed training",
-             "refused", "trial", "promotion")  # fmt: skip
+    lanes = ("arrival alarm", "input alarm", "prediction alarm", "quality alarm", "time alarm", "training",
+             "failed training", "refused", "trial", "promotion")  # fmt: skip
     page = render(made_report(events=[Event(month(n), lane, "x") for n, lane in enumerate(lanes)]))
     heights = re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)" r="5.3" class="event ([\w-]+)"', page)
     assert [name for _, name in heights] == [lane.replace(" ", "-") for lane in lanes]
