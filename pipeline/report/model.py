@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 Lane = Literal[
-    "arrival alarm", "input alarm", "prediction alarm", "quality alarm", "time alarm", "training", "failed training",
-    "refused", "trial", "promotion",
+    "arrival alarm", "input alarm", "prediction alarm", "quality alarm", "time alarm", "training",
+    "failed training", "refused", "trial", "promotion",
 ]  # fmt: skip
 
 
