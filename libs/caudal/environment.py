@@ -72,10 +72,13 @@ class Etl(Section):
     Attributes:
         options: Beam's own pipeline options, passed on as they are.
         shards: at most so many shards in a shuffle; a run takes one for every 200,000 rows that it may read.
+        spill: for a runner that keeps shuffles in memory: a folder of this machine for what would be in them. In
+            the cloud the runner has shuffles of its own.
     """
 
     options: tuple[str, ...] = ()
     shards: int = Field(default=64, gt=0, le=4096)
+    spill: str | None = None
 
 
 class Schedule(Section):
@@ -144,6 +147,12 @@ class Environment(Section):
     model_registry: VertexRegistry | None = None
     serving: ServingSettings = ServingSettings()
     cloud: Cloud | None = None
+
+    @model_validator(mode="after")
+    def _nothing_spilled_in_the_cloud(self) -> Environment:
+        if self.cloud is not None and self.etl.spill is not None:
+            raise ValueError("workers in the cloud share no folder: leave etl.spill out")
+        return self
 
     @property
     def root_path(self) -> Path:

@@ -86,6 +86,12 @@ def test_what_can_not_be_meant_is_refused(changes: dict[str, Any], what: str) ->
     assert all(problem.where.startswith("local.yaml:") and problem.mend for problem in caught.value.problems)
 
 
+def test_workers_in_the_cloud_share_no_folder_to_spill_into(repository: Path) -> None:
+    text = (repository / "environments" / "dev.yaml").read_text()
+    with pytest.raises(InvalidEnvironment, match=r"leave etl\.spill out"):
+        parse_environment(text.replace("etl: {shards: 8}", "etl: {shards: 8, spill: /tmp/spill}"), "dev.yaml")
+
+
 def test_an_environment_that_is_not_there_is_told_with_those_that_are(repository: Path) -> None:
     with pytest.raises(InvalidEnvironment, match="no such environment") as caught:
         load_environment(repository / "environments" / "lokal.yaml")
