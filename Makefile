@@ -67,11 +67,13 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff format
 
 ROWS ?= 1750000
+SHAPES ?= even
 REPEATS ?= 5
 
 .PHONY: bench-etl
-bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", REPEATS=5)
-	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) --repeats $(REPEATS)
+bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", SHAPES="even hot few many")
+	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) \
+	  $(foreach shape,$(SHAPES),--shape $(shape)) --repeats $(REPEATS) $(ARGS)
 
 .PHONY: bench-train
 bench-train: $(VENV)/dev.stamp ## Memory, time and quality of training (about 10 minutes; ARGS="--part bank")
