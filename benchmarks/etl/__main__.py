@@ -2,7 +2,7 @@
 
 The job is the ETL step's: the lake's rows are checked, one a key is kept, windows are computed, and the result is
 committed to the warehouse's tables. Beam and DuckDB read the lake from the DuckDB file, Polars from Parquet.
-`polars_files` leaves the commit out, and ends with Parquet.
+`polars_files` leaves the commit out, and ends with Parquet. `beam_inline`, when asked for, spills no shuffle.
 
 Each run is a process of its own on a fresh copy of the input, and the engines take turns, so that whatever else
 the machine does falls on all alike. A time is reported only when all outputs are equal.
@@ -30,6 +30,7 @@ from benchmarks.etl.comparison import compare
 from benchmarks.etl.workspace import REPOSITORY, SHAPES, Workspace
 
 ENGINES = ("beam", "duckdb", "polars", "polars_files")
+ON_REQUEST = ("beam_inline",)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Cost:
     "--shape", "shapes", multiple=True, type=click.Choice(list(SHAPES)), default=("even",), show_default=True
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--engine", "engines", multiple=True, type=click.Choice(ENGINES), default=ENGINES)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(ENGINES + ON_REQUEST), default=ENGINES)
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path(".caudal/bench/etl"))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path(".caudal/bench/etl.json"))
 def main(
