@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from caudal.errors import NotFound, UsageError
+from caudal.errors import NotFound
 from caudal.identity import digest, format_instant
 
 if TYPE_CHECKING:
@@ -146,13 +146,8 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
             entry = {"severity": alarm.severity.upper(), "message": str(alarm), "alarm": alarm.to_json()}
             print(json.dumps(entry, sort_keys=True), flush=True)
     else:
-        if not destination.path:
-            raise UsageError(
-                "the alarm destination 'file' has no path",
-                where="environment: alarms",
-                mend="add 'path', or choose another type",
-            )
-        _append(alarms, Path(destination.path))
+        # The environment refuses a file without a path.
+        _append(alarms, Path(str(destination.path)))
 
 
 def _append(alarms: Sequence[Alarm], path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from caudal.cloud_environment import Cloud
 from caudal.contract.values import Duration
@@ -92,12 +93,20 @@ class AlarmDestination(Section):
     """Where alarms go.
 
     Attributes:
-        type: what kind of place.
+        type: what kind of place. In a cloud, alert policies read what `monitoring` writes and tell
+            `cloud.alarm_emails`; so an environment in a cloud without it is refused.
         path: the file, for `file`.
     """
 
     type: Literal["console", "log", "file", "monitoring"]
-    path: str | None = None
+    path: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _a_file_has_a_path(self) -> AlarmDestination:
+        if self.type == "file" and self.path is None:
+            mend = "add 'path', or choose another type"
+            raise PydanticCustomError("no_path", "a destination of type 'file' has no path", {"mend": mend})
+        return self
 
 
 class VertexRegistry(Section):
@@ -218,11 +227,22 @@ def parse_environment(text: str, name: str = "environment", root: Path | None = 
         if isinstance(values.get("root"), str) and values["root"]:
             values["root"] = str(Path(values["root"]).absolute())
             values = _resolved(values, Path(values["root"]))
-        return Environment.model_validate(values)
+        environment = Environment.model_validate(values)
     except MalformedYaml as malformed:
         raise InvalidEnvironment([malformed.problem]) from malformed
     except ValidationError as error:
         raise InvalidEnvironment(problems_from(error, document, Environment)) from error
+    if environment.cloud is not None and all(one.type != "monitoring" for one in environment.alarms):
+        raise InvalidEnvironment(
+            [
+                Problem(
+                    document.where(("alarms",)),
+                    "'alarms': no destination of type 'monitoring', so in the cloud no alarm would reach anybody",
+                    "add {type: monitoring}",
+                )
+            ]
+        )
+    return environment
 
 
 def load_environment(path: Path, root: Path | None = None) -> Environment:

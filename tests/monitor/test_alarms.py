@@ -10,7 +10,6 @@ import pytest
 
 from caudal.alarms import Alarm, deliver
 from caudal.environment import AlarmDestination
-from caudal.errors import UsageError
 from caudal.storage import Storage
 from tests.world import day
 
@@ -87,9 +86,3 @@ def test_the_same_alarm_of_another_as_of_is_another_alarm() -> None:
     later = Alarm("payments", day("2026-03-02"), "drift", "amount", 0.4, 0.25)
     assert later.id != DRIFT.id
     assert Alarm("payments", day("2026-03-01"), "drift", "amount", 9.9, 0.1).id == DRIFT.id
-
-
-def test_a_file_without_a_path_names_the_mend(record: str, local_storage: Storage) -> None:
-    with pytest.raises(UsageError, match="add 'path'"):
-        deliver([DRIFT], [AlarmDestination(type="file")], local_storage, record)
-    assert not local_storage.exists(record)
