@@ -118,9 +118,11 @@ def command(
 
         built = builder.build(chosen, told)
         kept = dict(before.units) if before and units else {}
+        kept_contents = dict(before.contents) if before and units else {}
         digests = {**kept, **{b.unit: b.digest for b in built}}
-        release = Release.model_validate(
-            {"release": 1, "commit": git_commit(), "units": digests, "bases": builder.bases(chosen)}
+        contents = {**kept_contents, **{b.unit: b.content for b in built}}
+        release = Release(
+            release=1, commit=git_commit(), units=digests, contents=contents, bases=builder.bases(chosen)
         )
         path.write_bytes(to_json(release.model_dump(mode="json")))
     if as_json:
@@ -167,7 +169,7 @@ def publish_command(env: str, start: bool, config_only: bool, as_json: bool) -> 
     publish_release(storage, deployment.environment, release.model_dump(mode="json"))
     done = []
     for contract in deployment.contracts:
-        published = publish(storage, contract, deployment.environment, deployment.names, digests, release.commit)
+        published = publish(storage, contract, deployment.environment, deployment.names, release)
         execution = ""
         if start:
             argument = start_argument(deployment.environment, digests, published.config)

@@ -69,9 +69,11 @@ def _on_vertex(contract: str, env: str, as_of: datetime | None, dry_run: bool) -
     run_uri, config = environment.runs(found.name, name), config_uri(found, environment)
     if not dry_run:
         from caudal.backends import open_storage
+        from pipeline.release.units import baked
         from pipeline.runs import begin_run
 
-        run = begin_run(open_storage(environment), found, environment, moment)
+        trainer = baked(deployment.release.content("trainer")) if deployment.release else None
+        run = begin_run(open_storage(environment), found, environment, moment, trainer=trainer)
         run_uri, config = run.uri, run.config
     settings = _settings(deployment, run_uri, BY_NAME["train"].timeout_minutes * 60)
     arguments = ["train", "--config", config, "--run", run_uri]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from caudal.storage import Storage, join
 from pipeline.release.archive import archive_digest, build_archive
 from pipeline.release.commands import CommandFailed, Runner, run
-from pipeline.release.units import Unit
+from pipeline.release.units import Unit, baked
 
 if TYPE_CHECKING:
     from caudal.cloud_names import CloudNames
@@ -100,7 +100,7 @@ class Builder:
 
     def _image(self, unit: Unit) -> Built:
         content = unit.content()
-        tag = f"{self._repository(unit)}:{content[:16]}"
+        tag = f"{self._repository(unit)}:{baked(content)}"
         there = self._digest(tag)
         if there:
             return Built(unit.name, content, there, False)
@@ -148,7 +148,7 @@ def build_command(unit: Unit, content: str, commit: str, tag: str, context: Path
         "docker", "buildx", "build",
         "--platform", PLATFORM,
         "--provenance=false", "--sbom=false",
-        "--build-arg", f"CAUDAL_UNIT_DIGEST={content[:16]}",
+        "--build-arg", f"CAUDAL_UNIT_DIGEST={baked(content)}",
         "--label", f"org.opencontainers.image.revision={commit}",
         "--file", str(context / "services" / unit.name / "Dockerfile"),
         "--tag", tag,

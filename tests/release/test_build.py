@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from caudal.cloud_names import CloudNames
 from caudal.contract import Contract
 from caudal.environment import load_environment
+from infra.release import Release, ReleaseError
 from pipeline.cli.release import command
 from pipeline.release.archive import archive_digest, build_archive
 from pipeline.release.build import Builder
@@ -135,8 +136,14 @@ def test_publishing_names_configuration_images_and_template(
 ) -> None:
     environment = load_environment(repository / "environments" / "dev.yaml")
     buckets = Buckets()
-    digests = {"etl_beam": DIGEST, "trainer": BASE, "monitor": DIGEST}
-    done = publish(buckets, bank_contract, environment, names, digests, "abc")
+    content = Unit("trainer", repository).content()
+    release = Release(
+        release=1,
+        commit="abc",
+        units={"etl_beam": DIGEST, "trainer": BASE, "monitor": DIGEST},
+        contents={"trainer": content},
+    )
+    done = publish(buckets, bank_contract, environment, names, release)
     deployed = buckets.read_json(done.deployed)
     assert deployed == {
         "config": done.config,
@@ -146,12 +153,23 @@ def test_publishing_names_configuration_images_and_template(
                 "image": names.image("etl_beam", DIGEST),
                 "template": names.template_uri("etl_beam", DIGEST),
             },
-            "trainer": {"image": names.image("trainer", BASE)},
+            "trainer": {"image": names.image("trainer", BASE), "digest": content[:16]},
         },
     }
     assert buckets.read(f"{done.config}/contract.yaml").decode() == bank_contract.text
-    again = publish(buckets, bank_contract, environment, names, digests, "abc")
+    again = publish(buckets, bank_contract, environment, names, release)
     assert again == done
+
+
+def test_a_release_that_does_not_say_what_the_trainer_is_built_from_is_not_published(
+    repository: Path, names: CloudNames, bank_contract: Contract
+) -> None:
+    environment = load_environment(repository / "environments" / "dev.yaml")
+    release = Release(release=1, commit="abc", units={"etl_beam": DIGEST, "trainer": BASE})
+    buckets = Buckets()
+    with pytest.raises(ReleaseError, match="no content of 'trainer'"):
+        publish(buckets, bank_contract, environment, names, release)
+    assert not buckets.exists(f"{environment.places.artifacts}/config/deployed/bank_marketing.json")
 
 
 def test_the_run_after_a_deployment_is_one_for_a_release_and_period(repository: Path) -> None:
