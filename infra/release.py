@@ -39,14 +39,14 @@ class Release(Section):
         commit: the git commit that everything was built from.
         units: digest by unit.
         contents: the digest of what each unit is built from (`Unit.content`).
-        bases: digests of the base images that the build started from, for the record.
+        bases: digests of the base images that each unit's image was built from, for the record.
     """
 
     release: Literal[1]
     commit: str
     units: dict[str, Digest]
     contents: dict[str, Content] = Field(default_factory=dict)
-    bases: dict[str, Digest] = Field(default_factory=dict)
+    bases: dict[str, dict[str, Digest]] = Field(default_factory=dict)
 
     def digest(self, unit: str) -> str:
         """The digest of a unit.

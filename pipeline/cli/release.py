@@ -117,12 +117,13 @@ def command(
                 click.echo(f"{built.unit}: {'built' if built.fresh else 'unchanged'} {built.digest}")
 
         built = builder.build(chosen, told)
-        kept = dict(before.units) if before and units else {}
-        kept_contents = dict(before.contents) if before and units else {}
-        digests = {**kept, **{b.unit: b.digest for b in built}}
-        contents = {**kept_contents, **{b.unit: b.content for b in built}}
+        kept = before if before and units else Release(release=1, commit="", units={})
         release = Release(
-            release=1, commit=git_commit(), units=digests, contents=contents, bases=builder.bases(chosen)
+            release=1,
+            commit=git_commit(),
+            units={**kept.units, **{b.unit: b.digest for b in built}},
+            contents={**kept.contents, **{b.unit: b.content for b in built}},
+            bases={**kept.bases, **{b.unit: dict(b.bases) for b in built if b.bases}},
         )
         path.write_bytes(to_json(release.model_dump(mode="json")))
     if as_json:
