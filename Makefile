@@ -61,6 +61,14 @@ tools: .venv-workflows_emulator/stamp .venv-ci_tools/stamp .venv-rehearsal/stamp
 test-emulators: $(VENV)/dev.stamp .venv-emulators/stamp ## Run the adapters' suites against emulators of BigQuery and Cloud Storage
 	@CAUDAL_EMULATORS=$(CURDIR)/.venv-emulators/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/emulators $(ARGS)
 
+EXAMPLES ?= 1000
+SEED ?= 0
+
+.PHONY: test-at-length
+test-at-length: $(VENV)/dev.stamp ## Run the property tests with many examples (EXAMPLES=1000), drawn by SEED
+	@CAUDAL_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis \
+	  --hypothesis-profile=at-length --hypothesis-seed=$(SEED) $(ARGS)
+
 .PHONY: format
 format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff check --fix
