@@ -20,7 +20,13 @@ from tests.workflow.cloud import Buckets
 
 DIGEST = "sha256:" + "a" * 64
 UNITS = ("batch_scoring", "etl_beam", "ingest_function", "mlflow_server", "monitor", "serving", "trainer")
-RELEASE = {"release": 1, "commit": "abc", "units": dict.fromkeys(UNITS, DIGEST), "bases": {}}
+RELEASE = {
+    "release": 1,
+    "commit": "abc",
+    "units": dict.fromkeys(UNITS, DIGEST),
+    "contents": dict.fromkeys(UNITS, "c" * 64),
+    "bases": {},
+}
 ARTIFACTS = "gs://caudal-dev-000000-artifacts"
 
 
