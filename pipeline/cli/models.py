@@ -26,7 +26,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", epilog="Example: `caudal models list bank_marketing`.")
 @contract_argument
 @environment_options
 @json_option
@@ -57,7 +57,7 @@ def list_(contract: str, env: str, root: Path | None, as_json: bool) -> None:
     show_table(columns, rows, numbers=("rows", found[0]["metric"]))
 
 
-@command.command("show")
+@command.command("show", epilog="Example: `caudal models show bank_marketing champion`.")
 @contract_argument
 @version_argument
 @environment_options
@@ -85,7 +85,11 @@ def show(contract: str, version: str, env: str, root: Path | None, as_json: bool
         click.echo("It was never promoted.")
 
 
-@command.command("history")
+@command.command(
+    "history",
+    epilog="Examples: `caudal models history bank_marketing`, "
+    "`caudal models history bank_marketing --at 2009-05-01`.",
+)
 @contract_argument
 @click.option("--at", "moment", type=str, help="Only what was live at this instant.")
 @environment_options
@@ -123,7 +127,7 @@ def history(contract: str, moment: str | None, env: str, root: Path | None, as_j
     show_table(("entry", "version", "live after", "until", "why", "by"), rows, numbers=("entry",))
 
 
-@command.command("diff")
+@command.command("diff", epilog="Example: `caudal models diff bank_marketing 07ad champion`.")
 @contract_argument
 @click.argument("one", metavar="A")
 @click.argument("two", metavar="B")

@@ -1,4 +1,4 @@
-"""30 months of a real bank's campaigns: what the system reached, and that it reaches it again."""
+"""31 months of a real bank's campaigns: what the system reached, and that it reaches it again."""
 
 from __future__ import annotations
 
