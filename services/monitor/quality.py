@@ -19,8 +19,6 @@ from caudal.metrics import (
     bootstrap_metric,
     calibration_error,
     metric,
-    precision,
-    recall,
     sign,
 )
 from caudal.sql import quoted
@@ -127,12 +125,7 @@ def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array,
         name: metric(name, task, threshold) for name in BY_TASK[task]
     }
     if task == "binary":
-        at = 0.5 if threshold is None else threshold
-        named |= {
-            "precision": lambda labels, scores: precision(labels, scores, at),
-            "recall": lambda labels, scores: recall(labels, scores, at),
-            "calibration_error": calibration_error,
-        }
+        named["calibration_error"] = calibration_error
     return named
 
 
