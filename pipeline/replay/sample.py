@@ -55,7 +55,8 @@ def find_sample(project: Path, contract: str, folder: Path | None = None) -> lis
         raise NotFound(
             "there is no sample to replay",
             where=str(folder),
-            mend="put CSV, NDJSON or Parquet files there, or name a folder with --data",
+            mend="put CSV, NDJSON or Parquet files there, name a folder with --data, "
+            "or simulate with --rows what has a simulator (wallet)",
         )
     return files
 

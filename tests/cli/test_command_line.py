@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from caudal.errors import CaudalError
-from pipeline.cli import COMMANDS, cli
+from pipeline.cli import COMMANDS, cli, main
 from pipeline.cli.plan import plan_command
 
 Caudal = Callable[..., subprocess.CompletedProcess[str]]
@@ -296,3 +297,51 @@ def test_ctrl_c_ends_a_command_with_130_and_a_word(repository, tmp_path):
     assert process.returncode == 130, said
     assert said.strip().endswith("stopped")
     assert "Traceback" not in said
+
+
+def test_before_there_is_any_model_each_command_says_how_to_get_one(caudal):
+    for words in (["models", "list"], ["models", "history"], ["backfill"], ["models", "show", "champion"]):
+        answer = caudal(*words[:2], "bank_marketing", *words[2:])
+        assert "Traceback" not in answer.stderr
+        assert "caudal run bank_marketing" in answer.stdout + answer.stderr, words
+    assert json.loads(caudal("models", "history", "bank_marketing", "--json").stdout) == []
+
+
+def test_an_instant_at_which_nothing_was_live_is_told_and_one_that_is_none_is_refused(caudal):
+    answer = caudal("models", "history", "bank_marketing", "--at", "2009-05-01")
+    assert answer.returncode == 1
+    assert "no model was live at 2009-05-01" in answer.stderr
+    answer = caudal("models", "history", "bank_marketing", "--at", "2009-13-01")
+    assert answer.returncode == 2
+    assert "'2009-13-01' is not a date" in answer.stderr
+
+
+def test_a_port_that_is_taken_or_is_none_is_told(caudal):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = caudal("serve", "bank_marketing", "--port", str(taken.getsockname()[1]))
+    assert answer.returncode == 2
+    assert "Address already in use" in answer.stderr
+    assert "choose another port" in answer.stderr
+    answer = caudal("serve", "bank_marketing", "--port", "99999")
+    assert answer.returncode == 2
+    assert "99999 is not in the range" in answer.stderr
+
+
+def test_without_credentials_a_cloud_environment_says_how_to_log_in(monkeypatch, capsys):
+    from google.auth.exceptions import DefaultCredentialsError
+
+    def refuse(*_):
+        raise DefaultCredentialsError("none were found")
+
+    monkeypatch.setattr("caudal.backends.open_storage", refuse)
+    monkeypatch.setattr(sys, "argv", ["caudal", "runs", "list", "bank_marketing", "--env", "dev"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "gcloud auth application-default login" in capsys.readouterr().err
+
+
+def test_a_sample_that_does_not_ship_is_told_with_the_way_to_make_one(caudal, tmp_path):
+    answer = caudal("replay", "wallet", "--root", str(tmp_path / "root"))
+    assert answer.returncode == 1
+    assert "--rows" in answer.stderr
