@@ -2,14 +2,20 @@
 
 Those of `caudal` and `python` run as they are written, in a small project; so do benchmarks, on less. What can't
 run here (it installs, takes minutes, needs a network) names the test or the check that does its work instead, and
-is held against it. Blocks marked `sh cloud` need a Google Cloud project: their options are checked, no more.
+is held against it; two are left to people. Blocks marked `sh cloud` need a Google Cloud project: of those only the
+options are checked.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +49,6 @@ class Elsewhere:
 CHECK = ".ci/run"
 GUIDE = Elsewhere("serves until it is ended", "tests/serving/test_guide.py", 'line.startswith("caudal serve")')
 REQUEST = Elsewhere("asks that server", "tests/serving/test_guide.py", 'line.startswith("curl")')
-EMULATORS = Elsewhere(
-    "needs an environment and a Python of its own",
-    "tests/emulators/conftest.py",
-    "make test-emulators",
-    "pytest tests/emulators",
-)
 ELSEWHERE = {
     "make run": Elsewhere(
         "takes a minute", "tests/replay/conftest.py", '"replay", CONTRACT', "caudal replay bank_marketing"
@@ -60,12 +60,12 @@ ELSEWHERE = {
     "make lint": Elsewhere("is the first part of `make test`", "Makefile", "test: lint", "ruff check"),
     "make format": Elsewhere("changes the files that `make lint` judges", CHECK, "make test", "ruff format"),
     "make dev": Elsewhere("installs", CHECK, "make test", ""),
-    "make lock": Elsewhere("asks a registry for versions", "Makefile", "uv", "pip compile"),
-    "make ui": Elsewhere("serves until it is ended", "Makefile", "mlflow ui", "mlflow ui"),
+    "make ui": Elsewhere(
+        "serves until it is ended", "tests/docs/test_commands.py", 'recipe("make ui")', "mlflow ui"
+    ),
     "make synth checkov rehearse": Elsewhere(
         "takes minutes", CHECK, "make synth checkov rehearse", "infra.rehearsal.rehearse"
     ),
-    "make test-emulators": EMULATORS,
     "make bench-etl": Elsewhere(
         "takes minutes", "tests/etl_oracle/test_benchmark.py", '"benchmarks.etl"', "-m benchmarks.etl"
     ),
@@ -87,6 +87,11 @@ ELSEWHERE = {
         "downloads", "tests/data/test_bank_marketing_data.py", "--from-url"
     ),
 }
+BY_HAND = {
+    "make lock": "asks a registry for versions",
+    "make test-emulators": "needs a Python and packages of its own; tests/emulators is skipped without them",
+}
+"""Commands that nothing runs but a person: each with the reason, and a recipe that make can read."""
 SMALL = {
     "make bench-train ARGS=--part=scoring": ["benchmarks.train", "--part=scoring", "--rows=10000"],
     "make bench-serve": [
@@ -102,7 +107,8 @@ def named(command: Command) -> str:
 
 
 def called_here(command: Command) -> bool:
-    return command.mark == SHELL and command.text not in ELSEWHERE and command.text not in SMALL
+    listed = (*ELSEWHERE, *SMALL, *BY_HAND)
+    return command.mark == SHELL and command.text not in listed
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -150,12 +156,47 @@ def test_what_does_not_run_here_runs_where_it_is_said_to(text: str) -> None:
         assert listed.recipe in recipe(text)
 
 
+@pytest.mark.parametrize("text", BY_HAND)
+def test_what_only_a_person_runs_is_on_a_page_and_make_knows_it(text: str) -> None:
+    assert text in {command.text for command in COMMANDS}, "no page has it any more"
+    assert recipe(text).strip()
+
+
+@pytest.mark.slow
+def test_make_ui_shows_the_trainings_of_a_replay(project: Path) -> None:
+    (line,) = [line for line in recipe("make ui").replace("\\\n", " ").splitlines() if "mlflow ui" in line]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = line.replace(".venv/bin/mlflow", f"{sys.executable} -m mlflow").replace("--port 5000", f"--port {port}")
+    running = subprocess.Popen(line, shell=True, cwd=project, start_new_session=True, stderr=subprocess.DEVNULL)
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search",
+        data=b'{"max_results": 100}',
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        end = time.monotonic() + 120
+        while True:
+            assert time.monotonic() < end
+            assert running.poll() is None
+            try:
+                with urllib.request.urlopen(asked, timeout=30) as answer:
+                    found = json.load(answer)
+                break
+            except OSError:
+                time.sleep(0.2)
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(timeout=30)
+    assert any("bank_marketing" in experiment["name"] for experiment in found["experiments"])
+
+
 @pytest.mark.parametrize(
     "command", [c for c in COMMANDS if not c.mark and not c.text.startswith("caudal")], ids=named
 )
 def test_a_command_in_a_sentence_is_one_that_runs(command: Command) -> None:
     if command.text not in ("make", "make help"):
-        assert command.text in ELSEWHERE or command.text in SMALL
+        assert command.text in ELSEWHERE or command.text in SMALL or command.text in BY_HAND
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "caudal" in c.words[:1]], ids=named)
@@ -174,7 +215,7 @@ def test_commands_of_the_cloud_stand_on_the_pages_that_say_so() -> None:
 
 def test_help_of_make_lists_the_targets() -> None:
     shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    for text in (*ELSEWHERE, *SMALL):
+    for text in (*ELSEWHERE, *SMALL, *BY_HAND):
         if text.startswith("make "):
             assert f"make {text.split()[1]} " in shown
 
