@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 ##@ On a laptop
 
 .PHONY: run
-run: $(VENV)/run.stamp ## Replay 30 months of the bank_marketing data set (ARGS="..." for its options)
+run: $(VENV)/run.stamp ## Replay 31 months of the bank_marketing data set (ARGS="..." for its options)
 	@$(BIN)/caudal replay bank_marketing $(ARGS)
 
 .PHONY: ui

@@ -83,7 +83,10 @@ def command(
     if check:
         for unit in chosen:
             check_build(unit)
-            click.echo(f"{unit.name}: it builds")
+            if not as_json:
+                click.echo(f"{unit.name}: it builds")
+        if as_json:
+            show_json({"environment": env, "built": [unit.name for unit in chosen]})
         return
 
     from caudal.backends import open_storage

@@ -53,6 +53,12 @@ DEFAULT_ROWS = 50_000
     metavar="KIND@DAY",
     help="Simulate with a lasting change, as `caudal simulate` has it; may be said again.",
 )
+@click.option(
+    "--dirt",
+    multiple=True,
+    metavar="KIND",
+    help="Simulate with a defect, as `caudal simulate` has it; may be said again.",
+)
 @click.option("--env", default="local", show_default=True, help="The environment, a local one.")
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path),
               help="The replay's folder; default: .caudal/replay/CONTRACT/.")  # fmt: skip
@@ -66,6 +72,7 @@ def command(
     days: int | None,
     seed: int,
     inject: tuple[str, ...],
+    dirt: tuple[str, ...],
     env: str,
     root: Path | None,
     as_json: bool,
@@ -84,17 +91,19 @@ def command(
 
     parsed = find_contract(contract)
     folder = (root or project_root() / ".caudal" / "replay" / parsed.name).absolute()
-    if rows is not None or inject:
-        request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject)
+    if rows is not None or inject or dirt:
+        request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject, dirt)
         data = simulated_sample(parsed.name, request, folder.parent / f"{folder.name}-samples")
     files = find_sample(project_root(), parsed.name, data)
-    replay = Replay(parsed, replay_environment(find_environment(env, folder)), files, every)
+    replay = Replay(parsed, replay_environment(find_environment(env, folder)), files, every, as_landed=bool(dirt))
     if replay.finished() and not fresh:
         summary = json.loads((folder / SUMMARY_FILE).read_text())
         if not as_json:
             click.echo("Nothing has changed since this replay was made; --fresh makes it again.")
     else:
-        _check_sample(replay)
+        # Dirt is wanted: the pipeline must tell of it, not this command.
+        if not dirt:
+            _check_sample(replay)
         summary = _replay(replay, fresh, None if as_json else console())
     if as_json:
         show_json(summary)

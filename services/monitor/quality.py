@@ -20,8 +20,6 @@ from caudal.metrics import (
     calibration_error,
     calibration_interval,
     metric,
-    precision,
-    recall,
     sign,
 )
 from caudal.sql import quoted
@@ -134,12 +132,7 @@ def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array,
         name: metric(name, task, threshold) for name in BY_TASK[task]
     }
     if task == "binary":
-        at = 0.5 if threshold is None else threshold
-        named |= {
-            "precision": lambda labels, scores: precision(labels, scores, at),
-            "recall": lambda labels, scores: recall(labels, scores, at),
-            "calibration_error": calibration_error,
-        }
+        named["calibration_error"] = calibration_error
     return named
 
 
