@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 ##@ On a laptop
 
 .PHONY: run
-run: $(VENV)/run.stamp ## Replay 30 months of the bank_marketing data set (ARGS="..." for its options)
+run: $(VENV)/run.stamp ## Replay 31 months of the bank_marketing data set (ARGS="..." for its options)
 	@$(BIN)/caudal replay bank_marketing $(ARGS)
 
 .PHONY: ui
@@ -62,8 +62,24 @@ lint-ci: $(VENV)/dev.stamp .venv-ci_tools/stamp ## Check the GitHub workflows an
 tools: .venv-workflows_emulator/stamp .venv-ci_tools/stamp .venv-rehearsal/stamp .venv-checkov/stamp ## Install tools that need environments of their own
 
 .PHONY: test-emulators
-test-emulators: $(VENV)/dev.stamp .venv-emulators/stamp ## Run the adapters' suites against emulators of BigQuery and Cloud Storage
-	@CAUDAL_EMULATORS=$(CURDIR)/.venv-emulators/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/emulators $(ARGS)
+test-emulators: $(VENV)/dev.stamp emulators ## Run the adapters' suites and the ETL against emulators of BigQuery and Cloud Storage
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/emulators $(ARGS)
+
+.PHONY: emulators
+emulators: .venv-emulators/stamp ## Install the emulators, which need Python 3.13
+
+# Prints the Python that the emulators would get, or nothing.
+.PHONY: emulators-python
+emulators-python:
+	@echo $(PYTHON_EMULATORS)
+
+EXAMPLES ?= 1000
+SEED ?= 0
+
+.PHONY: test-at-length
+test-at-length: $(VENV)/dev.stamp ## Run the property tests with many examples (EXAMPLES=1000), drawn by SEED
+	@CAUDAL_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis \
+	  --hypothesis-profile=at-length --hypothesis-seed=$(SEED) $(ARGS)
 
 .PHONY: format
 format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
@@ -71,11 +87,13 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend, and format
 	@$(BIN)/ruff format
 
 ROWS ?= 1750000
+SHAPES ?= even
 REPEATS ?= 5
 
 .PHONY: bench-etl
-bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", REPEATS=5)
-	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) --repeats $(REPEATS)
+bench-etl: $(VENV)/dev.stamp ## Beam beside DuckDB and Polars (ROWS="1750000 17500000", SHAPES="even hot few many")
+	@$(BIN)/python -m benchmarks.etl $(foreach rows,$(ROWS),--rows $(rows)) \
+	  $(foreach shape,$(SHAPES),--shape $(shape)) --repeats $(REPEATS) $(ARGS)
 
 .PHONY: bench-train
 bench-train: $(VENV)/dev.stamp ## Memory, time and quality of training (about 10 minutes; ARGS="--part bank")
@@ -186,13 +204,17 @@ $(VENV)/dev.stamp: requirements/dev.txt | $(VENV)/run.stamp
 	@.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/$*.txt
 	@touch $@
 
-# The emulators need a newer Python than the project: PYTHON_EMULATORS names it where python3.13 is not on the PATH.
-PYTHON_EMULATORS ?= python3.13
+# The emulators need a newer Python than the project. One that is not on the PATH may be uv's or pyenv's: the first
+# that works is taken, or the one that PYTHON_EMULATORS names.
+PYTHON_EMULATORS ?= $(shell \
+  for python in "$(PYTHON)" python3.13 "$$($(UV) python find 3.13 2>/dev/null)" "$$(pyenv prefix 3.13 2>/dev/null)/bin/python"; do \
+    "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < (3, 13))' 2>/dev/null && echo "$$python" && break; \
+  done)
 .venv-emulators/stamp: requirements/emulators.txt
-	@$(PYTHON_EMULATORS) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < (3, 13))' 2>/dev/null || { \
-	  echo "The emulators need Python 3.13 or later, and '$(PYTHON_EMULATORS)' is none: install it, or call make test-emulators PYTHON_EMULATORS=/path/to/python3.13." >&2; exit 1; }
+	@"$(PYTHON_EMULATORS)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < (3, 13))' 2>/dev/null || { \
+	  echo "The emulators need Python 3.13 or later, and there is none here: install it, or call make test-emulators PYTHON_EMULATORS=/path/to/python3.13." >&2; exit 1; }
 	@echo "==> Installing requirements/emulators.txt into .venv-emulators"
 	@rm -rf .venv-emulators
-	@$(PYTHON_EMULATORS) -m venv .venv-emulators
+	@"$(PYTHON_EMULATORS)" -m venv .venv-emulators
 	@.venv-emulators/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/emulators.txt
 	@touch $@

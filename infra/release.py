@@ -1,6 +1,7 @@
 """What is deployed: release.json, which `caudal release` writes on a laptop exactly as CI does.
 
-    {"release": 1, "commit": "<git commit>", "units": {"trainer": "sha256:…", "ingest_function": "sha256:…"}}
+    {"release": 1, "commit": "<git commit>", "units": {"trainer": "sha256:…", "ingest_function": "sha256:…"},
+     "contents": {"trainer": "…", "ingest_function": "…"}}
 
 A unit's digest is that of its image, or of the zip of a function's sources. Digests are the same in every
 environment's registry, so the file that was tried in dev is the file that goes to prod.
@@ -22,6 +23,7 @@ RELEASE_FILE = "release.json"
 RELEASE_VARIABLE = "CAUDAL_RELEASE"
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Content = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ReleaseError(CaudalError):
@@ -36,13 +38,15 @@ class Release(Section):
     Attributes:
         commit: the git commit that everything was built from.
         units: digest by unit.
-        bases: digests of the base images that the build started from, for the record.
+        contents: the digest of what each unit is built from (`Unit.content`).
+        bases: digests of the base images that each unit's image was built from, for the record.
     """
 
     release: Literal[1]
     commit: str
     units: dict[str, Digest]
-    bases: dict[str, Digest] = Field(default_factory=dict)
+    contents: dict[str, Content] = Field(default_factory=dict)
+    bases: dict[str, dict[str, Digest]] = Field(default_factory=dict)
 
     def digest(self, unit: str) -> str:
         """The digest of a unit.
@@ -50,11 +54,22 @@ class Release(Section):
         Raises:
             ReleaseError: the release has none.
         """
+        return self._of(unit, self.units, "digest")
+
+    def content(self, unit: str) -> str:
+        """The digest of what a unit is built from.
+
+        Raises:
+            ReleaseError: the release does not say it.
+        """
+        return self._of(unit, self.contents, "content")
+
+    def _of(self, unit: str, by_unit: dict[str, str], what: str) -> str:
         try:
-            return self.units[unit]
+            return by_unit[unit]
         except KeyError:
             raise ReleaseError(
-                f"the release of commit {self.commit} has no digest of '{unit}'",
+                f"the release of commit {self.commit} has no {what} of '{unit}'",
                 where=RELEASE_FILE,
                 mend=f"build it: caudal release --env ENV --unit {unit}",
             ) from None

@@ -60,7 +60,9 @@ class Registry:
         if version in named:
             entry = named[version]
             if entry is None:
-                raise NotFound(f"there is no {version}", where=self.contract.name, mend="see `caudal models list`")
+                name = self.contract.name
+                mend = f"see `caudal models list {name}`; `caudal run {name}` makes one when enough labels are due"
+                raise NotFound(f"there is no {version}", where=name, mend=mend)
             return open_package(self._storage, entry.package)
         found = [name for name in known if name.startswith(version)]
         if not found:
@@ -108,8 +110,8 @@ class Registry:
     def reigns(self) -> list[Reign]:
         """Which model was the champion from when until when, oldest first."""
         champions = [entry for entry in self.promotions.history() if entry.role == "champion"]
-        ends = [*(entry.as_of for entry in champions[1:]), None]
-        return [Reign(entry, end) for entry, end in zip(champions, ends, strict=True)]
+        later = [*champions[1:], None]
+        return [Reign(e, n.as_of if n else None) for e, n in zip(champions, later, strict=False)]
 
     def promote(self, version: str, *, as_of: datetime, by: str, reason: str, commit: str = "") -> Promotion:
         """Makes a packaged model the champion by a person's decision."""

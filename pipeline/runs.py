@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from caudal.errors import AlreadyExists, NotFound
-from caudal.identity import SHORT, digest, run_id
+from caudal.identity import SHORT, digest, run_id, unit_digest
 from caudal.ledger import RunLock
 from caudal.step import Run
 from caudal.storage.port import join, to_json
@@ -89,12 +89,18 @@ def begin_run(
     *,
     request: str | None = None,
     reason: str = "manual",
+    trainer: str | None = None,
 ) -> Run:
-    """Begins a run, or finds the one that was begun for this as-of and request."""
+    """Begins a run, or finds the one that was begun for this as-of and request.
+
+    Args:
+        trainer: the digest of the trainer unit that trains for it; by default that of the sources here.
+    """
     name = run_id(as_of, request)
     uri = environment.runs(contract.name, name)
     config = publish_config(storage, contract, environment)
-    run = Run(name, contract.name, as_of, uri, config, reason, git_commit())
+    trainer = unit_digest("trainer") if trainer is None else trainer
+    run = Run(name, contract.name, as_of, uri, config, reason, git_commit(), trainer)
     try:
         storage.create(join(uri, RUN_FILE), to_json(run.to_json()))
     except AlreadyExists:

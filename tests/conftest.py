@@ -29,6 +29,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Speed differs from machine to machine: a slow example is no failure. CI draws the same examples every time.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
+# `make test-at-length`: as many as it says, drawn by its seed; what fails is printed with how to draw it again.
+settings.register_profile(
+    "at-length",
+    settings.get_profile("local"),
+    max_examples=int(os.environ.get("CAUDAL_EXAMPLES", "1000")),
+    derandomize=False,
+    database=None,
+    print_blob=True,
+)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # Before any library reads them: no telemetry, one thread, and nothing of the developer's cloud.

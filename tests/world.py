@@ -38,6 +38,7 @@ class World:
     contract: Contract
     environment: Environment
     loads: int = 0
+    trainer: str = "the trainer's first code"
 
     def __post_init__(self) -> None:
         self.storage = open_storage(self.environment)
@@ -48,7 +49,7 @@ class World:
         """What a step of a run at this as-of is given."""
         name = run_id(as_of, request)
         uri = self.environment.runs(self.contract.name, name)
-        run = Run(name, self.contract.name, as_of, uri, self.environment.config("test"))
+        run = Run(name, self.contract.name, as_of, uri, self.environment.config("test"), trainer=self.trainer)
         return StepContext(self.contract, self.environment, run, results)
 
     def arrive(self, columns: Columns, as_of: datetime) -> pa.Table:

@@ -2,7 +2,7 @@
 
 The job is the ETL step's: the lake's rows are checked, one a key is kept, windows are computed, and the result is
 committed to the warehouse's tables. Beam and DuckDB read the lake from the DuckDB file, Polars from Parquet.
-`polars_files` leaves the commit out, and ends with Parquet.
+`polars_files` leaves the commit out, and ends with Parquet. `beam_inline`, when asked for, spills no shuffle.
 
 Each run is a process of its own on a fresh copy of the input, and the engines take turns, so that whatever else
 the machine does falls on all alike. A time is reported only when all outputs are equal.
@@ -27,9 +27,10 @@ from typing import Any
 import click
 
 from benchmarks.etl.comparison import compare
-from benchmarks.etl.workspace import REPOSITORY, Workspace
+from benchmarks.etl.workspace import REPOSITORY, SHAPES, Workspace
 
 ENGINES = ("beam", "duckdb", "polars", "polars_files")
+ON_REQUEST = ("beam_inline",)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,19 @@ class Cost:
 
 @click.command()
 @click.option("--rows", multiple=True, type=click.IntRange(min=1000), default=(1_750_000,), show_default=True)
+@click.option(
+    "--shape", "shapes", multiple=True, type=click.Choice(list(SHAPES)), default=("even",), show_default=True
+)
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--engine", "engines", multiple=True, type=click.Choice(ENGINES), default=ENGINES)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(ENGINES + ON_REQUEST), default=ENGINES)
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path(".caudal/bench/etl"))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path(".caudal/bench/etl.json"))
-def main(rows: tuple[int, ...], repeats: int, engines: tuple[str, ...], root: Path, out: Path) -> None:
+def main(
+    rows: tuple[int, ...], shapes: tuple[str, ...], repeats: int, engines: tuple[str, ...], root: Path, out: Path
+) -> None:
     """Measure, compare, print a table and write it as JSON."""
-    results = [_measure(Workspace(root.absolute(), count), engines, repeats) for count in rows]
+    sizes = [Workspace(root.absolute(), count, shape) for count in rows for shape in shapes]
+    results = [_measure(size, engines, repeats) for size in sizes]
     _show(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results if len(results) > 1 else results[0], indent=2, sort_keys=True) + "\n")
@@ -59,7 +66,7 @@ def main(rows: tuple[int, ...], repeats: int, engines: tuple[str, ...], root: Pa
 
 
 def _measure(workspace: Workspace, engines: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    click.echo(f"{workspace.rows:,} rows: making the lake", err=True)
+    click.echo(f"{workspace.rows:,} rows, {workspace.shape}: making the lake", err=True)
     _apart(workspace.prepare)
     costs: dict[str, list[Cost]] = {engine: [] for engine in engines}
     for turn in range(repeats):
@@ -74,9 +81,9 @@ def _measure(workspace: Workspace, engines: tuple[str, ...], repeats: int) -> di
             found = _apart(compare, workspace, engines)
             if found:
                 click.echo("\n".join(["the outputs differ:", *found]), err=True)
-                return {"rows": workspace.rows, "equal": False, "differences": found, "engines": {}}
+                return {**_named(workspace), "equal": False, "differences": found, "engines": {}}
     return {
-        "rows": workspace.rows,
+        **_named(workspace),
         "equal": True,
         "repeats": repeats,
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
@@ -85,9 +92,14 @@ def _measure(workspace: Workspace, engines: tuple[str, ...], repeats: int) -> di
     }
 
 
+def _named(workspace: Workspace) -> dict[str, Any]:
+    return {"rows": workspace.rows, "shape": workspace.shape}
+
+
 def _run(workspace: Workspace, engine: str) -> Cost:
     folder = workspace.fresh(engine)
-    command = [sys.executable, "-m", f"benchmarks.etl.{engine}_engine", str(workspace.root), str(workspace.rows)]
+    command = [sys.executable, "-m", f"benchmarks.etl.{engine}_engine"]
+    command += [str(workspace.root), str(workspace.rows), workspace.shape]
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("libs", "services", "."))
     log = folder / "log.txt"
     began = time.perf_counter()
@@ -120,14 +132,15 @@ def _median(runs: list[Cost]) -> dict[str, float]:
 
 def _show(results: list[dict[str, Any]]) -> None:
     click.echo(
-        f"{'rows':>12}  {'engine':13}{'CPU s':>9}{'wall s':>9}{'RSS MB':>9}{'us CPU a row':>14}   CPU of Beam"
+        f"{'rows':>12}  {'shape':6}{'engine':13}"
+        f"{'CPU s':>9}{'wall s':>9}{'RSS MB':>9}{'us CPU a row':>14}   CPU of Beam"
     )
     for result in results:
         beam = result["engines"].get("beam")
         for engine, cost in result["engines"].items():
             against = f"{beam['cpu_s'] / cost['cpu_s']:.2f} x" if beam and engine != "beam" else ""
             click.echo(
-                f"{result['rows']:>12,}  {engine:13}{cost['cpu_s']:>9.2f}{cost['wall_s']:>9.2f}"
+                f"{result['rows']:>12,}  {result['shape']:6}{engine:13}{cost['cpu_s']:>9.2f}{cost['wall_s']:>9.2f}"
                 f"{cost['rss_mb']:>9.0f}{cost['cpu_s'] / result['rows'] * 1e6:>14.2f}   {against}"
             )
         if not result["equal"]:

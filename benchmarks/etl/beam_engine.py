@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from benchmarks.etl.workspace import Workspace, open_context
+from benchmarks.etl.workspace import Workspace, open_context, run_engine
 
 
 def run(workspace: Workspace, folder: Path) -> None:
@@ -16,4 +15,4 @@ def run(workspace: Workspace, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(Workspace(Path(sys.argv[1]), int(sys.argv[2])), Path(sys.argv[3]))
+    run_engine(run)

@@ -6,13 +6,12 @@ twice are ordered. Windows are window functions, one frame each.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from benchmarks.etl.workspace import DATABASE, Workspace, open_context, superseded_loads
+from benchmarks.etl.workspace import DATABASE, Workspace, open_context, run_engine, superseded_loads
 from caudal.contract import Contract
 from caudal.identity import format_instant
 from caudal.tables import LINEAGE, lake_table, rejected_table, warehouse_table
@@ -86,4 +85,4 @@ def _one_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> pa.Table:
 
 
 if __name__ == "__main__":
-    run(Workspace(Path(sys.argv[1]), int(sys.argv[2])), Path(sys.argv[3]))
+    run_engine(run)

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
 
 import polars as pl
 
-from benchmarks.etl.workspace import Workspace, open_context, superseded_loads
+from benchmarks.etl.workspace import Workspace, open_context, run_engine, superseded_loads
 from caudal.contract import Contract
 from caudal.contract.features import Window
 from caudal.storage.files import file_uri
@@ -193,5 +191,4 @@ def _feature(contract: Contract, aggregate: str, column: str, total: pl.Expr, co
 
 
 if __name__ == "__main__":
-    arguments: list[Any] = sys.argv[1:]
-    run(Workspace(Path(arguments[0]), int(arguments[1])), Path(arguments[2]))
+    run_engine(run)

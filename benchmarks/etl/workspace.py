@@ -1,20 +1,24 @@
 """The input of the benchmark: a lake of simulated transactions with dirt, made once and copied for every run.
 
-<root>/<rows>/base/      landing, ledger and caudal.duckdb, after ingest
-<root>/<rows>/lake/      the same lake as Parquet, for an engine that reads no DuckDB file
-<root>/<rows>/<engine>/  one run's own copy, and what it leaves
+<root>/<rows>-<shape>/base/      landing, ledger and caudal.duckdb, after ingest
+<root>/<rows>-<shape>/lake/      the same lake as Parquet, for an engine that reads no DuckDB file
+<root>/<rows>-<shape>/<engine>/  one run's own copy, and what it leaves
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+
 from caudal.contract import Contract, load_contract
 from caudal.environment import Environment, load_environment
-from caudal.identity import run_id
+from caudal.identity import digest, run_id
 from caudal.ledger import LoadLedger
 from caudal.step import Run, StepContext
 from caudal.tables import contract_tables, lake_table
@@ -24,32 +28,51 @@ CONTRACT = "wallet"
 DATABASE = "caudal.duckdb"
 READY = "READY"
 
+SHAPES: Mapping[str, str] = {
+    "even": "",
+    "hot": "terminal_id = CASE WHEN hash(transaction_id) % 2 = 0 THEN 0 ELSE terminal_id END",
+    "few": "customer_id = customer_id % 5, terminal_id = terminal_id % 5",
+    "many": "customer_id = hash(transaction_id) % 100000, terminal_id = hash(transaction_id, 1) % 100000",
+}
+"""How the simulated rows are spread over entities, by what is set in the lake: as simulated; half of them at one
+terminal; over five customers and five terminals; over 100,000 of each."""
+
 
 @dataclass(frozen=True)
 class Workspace:
-    """One size of the benchmark."""
+    """One size and shape of the benchmark."""
 
     root: Path
     rows: int
+    shape: str = "even"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / f"{self.rows}-{self.shape}"
 
     @property
     def base(self) -> Path:
-        return self.root / str(self.rows) / "base"
+        return self.folder / "base"
 
     @property
     def lake(self) -> Path:
-        return self.root / str(self.rows) / "lake"
+        return self.folder / "lake"
 
     def engine(self, name: str) -> Path:
-        return self.root / str(self.rows) / name
+        return self.folder / name
 
     def prepare(self, seed: int = 1) -> None:
-        """Simulates, lands, and loads into the lake; nothing when that was done before."""
-        if (self.base / READY).exists():
+        """Simulates, lands, and loads into the lake; nothing when the same was done before."""
+        made = f"{seed} {_sources()}"
+        ready = self.base / READY
+        if ready.exists() and ready.read_text() == made:
             return
         shutil.rmtree(self.base, ignore_errors=True)
         fill(self.base, self.rows, seed)
         context = open_context(self.base)
+        if SHAPES[self.shape]:
+            with duckdb.connect(str(self.base / DATABASE)) as con:
+                con.execute(f"UPDATE {lake_table(context.contract).sql_name} SET {SHAPES[self.shape]}")
         self.lake.mkdir(parents=True, exist_ok=True)
         for old in self.lake.iterdir():
             old.unlink()
@@ -63,7 +86,7 @@ class Workspace:
             ):
                 for batch in reader:
                     writer.write_batch(batch, row_group_size=131_072)
-        (self.base / READY).touch()
+        ready.write_text(made)
 
     def fresh(self, name: str) -> Path:
         """A copy of the base for one run of an engine."""
@@ -74,6 +97,20 @@ class Workspace:
         ledger = Path("artifacts") / "ledger"
         shutil.copytree(self.base / ledger, folder / ledger)
         return folder
+
+
+def run_engine(run: Callable[[Workspace, Path], None]) -> None:
+    """Runs an engine as a process of its own: root, rows, shape, and the folder of this run."""
+    root, rows, shape, folder = sys.argv[1:]
+    run(Workspace(Path(root), int(rows), shape), Path(folder))
+
+
+def _sources() -> str:
+    """A digest of all that the lake follows from."""
+    folders = [REPOSITORY / "data" / CONTRACT, REPOSITORY / "services" / "ingest_function"]
+    files = [REPOSITORY / "contracts" / f"{CONTRACT}.yaml", Path(__file__)]
+    files += [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    return digest("lake", *(path.read_text() for path in files))
 
 
 def fill(root: Path, rows: int, seed: int, dirt: str = "all") -> None:

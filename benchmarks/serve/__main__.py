@@ -28,8 +28,9 @@ from typing import Any
 import click
 import uvloop
 
+from benchmarks.serve import promises
 from benchmarks.serve.load import Outcome, load, request
-from benchmarks.serve.monitor_cost import monitor_cost
+from benchmarks.serve.monitor_cost import SIZES, monitor_cost
 from caudal.backends import open_storage
 from caudal.contract import Contract, load_contract
 from caudal.environment import Environment, load_environment
@@ -101,11 +102,16 @@ class Bench:
         return {self.contract.key: 1, **self.package.input_example}
 
 
-def prepare(folder: Path) -> Bench:
-    """Replays the sample once, and serves its last two champions from a ledger of the benchmark's own."""
+def replay(folder: Path) -> Path:
+    """Replays the sample below the folder, once."""
     replayed = folder / "replay"
     caudal = [sys.executable, "-m", "pipeline.cli"]
     subprocess.run([*caudal, "replay", CONTRACT, "--root", str(replayed)], check=True, cwd=REPOSITORY)
+    return replayed
+
+
+def prepare(folder: Path, replayed: Path) -> Bench:
+    """Serves the last two champions of a replay from a ledger of the benchmark's own, below the folder."""
     contract = load_contract(REPOSITORY / "contracts" / f"{CONTRACT}.yaml")
     local = REPOSITORY / "environments" / "local.yaml"
     source = load_environment(local, root=replayed)
@@ -113,7 +119,7 @@ def prepare(folder: Path) -> Bench:
     history = Promotions(storage, source.ledger(CONTRACT, "promotions")).history()
     champions = list({p.version: p for p in history if p.role == "champion"}.values())
     if len(champions) < 2:
-        raise UsageError("the replay promoted fewer than two models", where=str(replayed), mend="replay again")
+        raise UsageError("fewer than two models were promoted", where=str(replayed), mend="replay again")
     root = folder / "served"
     shutil.rmtree(root, ignore_errors=True)
     environment = load_environment(local, root=root)
@@ -351,9 +357,34 @@ def table(result: dict[str, Any]) -> str:
 @click.option("--seconds", default=2.0, show_default=True, help="Length of one turn.")
 @click.option("--soak-seconds", default=60.0, show_default=True, help="Length of the soak.")
 @click.option("--connections", default=10_000, show_default=True, help="Idle connections at once.")
-def main(out: Path, rounds: int, seconds: float, soak_seconds: float, connections: int) -> None:
-    """Measures the server, prints a table, and writes every figure as JSON."""
-    bench = prepare(out.parent / "serve")
+@click.option(
+    "--monitor-rows",
+    multiple=True,
+    type=int,
+    default=SIZES,
+    show_default=True,
+    help="New rows for the monitor to look at.",
+)
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A replay's root whose models are served; default: one is made.",
+)
+@click.option("--check", is_flag=True, help="Exit with status 1 when a promise is not kept.")
+def main(
+    out: Path,
+    rounds: int,
+    seconds: float,
+    soak_seconds: float,
+    connections: int,
+    monitor_rows: tuple[int, ...],
+    root: Path | None,
+    check: bool,
+) -> None:  # fmt: skip
+    """Measures the server, says whether it keeps its promises, and writes every figure as JSON."""
+    folder = out.parent / "serve"
+    replayed = root.resolve() if root else replay(folder)
+    bench = prepare(folder, replayed)
 
     async def measure(servers: tuple[Server, Server]) -> dict[str, Any]:
         ours = servers[0]
@@ -368,18 +399,23 @@ def main(out: Path, rounds: int, seconds: float, soak_seconds: float, connection
 
     with running(bench) as servers:
         result = uvloop.run(measure(servers))
+    promised = promises.judge(result["compared"])
+    result["promises"] = promises.as_json(promised)
     local = REPOSITORY / "environments" / "local.yaml"
-    served = out.parent / "serve"
-    result["monitor"] = monitor_cost(bench.contract, local, served / "replay", bench.second, served / "monitored")
+    result["monitor"] = monitor_cost(
+        bench.contract, local, replayed, bench.second, folder / "monitored", monitor_rows
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
-    click.echo(table(result))
+    click.echo(f"{table(result)}\n\n{promises.as_table(promised)}")
     click.echo("\n| new rows | monitor CPU s | wall s | CPU us a row |\n|--:|--:|--:|--:|")
     for one in result["monitor"]:
         click.echo(f"| {one['rows']:,} | {one['cpu_s']:.2f} | {one['wall_s']:.2f} | {one['cpu_us_per_row']:.2f} |")
     for name in ("others", "change_of_model", "soak", "abuse"):
         click.echo(f"{name}: {json.dumps(result[name])}")
     click.echo(f"every figure: {out}")
+    if check and not all(one.kept for one in promised):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

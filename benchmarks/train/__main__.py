@@ -100,7 +100,7 @@ def _scoring(file: Path) -> dict[str, dict[str, float]]:
     onnx = OnnxModel(to_onnx(booster))
     row = X[:1].copy()
     engines = {"xgboost inplace_predict": booster.inplace_predict, "onnxruntime": onnx.predict}
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, engine in engines.items():
         started = time.process_time()
         for _ in range(2_000):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from cdktf_cdktf_provider_google.bigquery_dataset_iam_member import BigqueryDatasetIamMember
 from cdktf_cdktf_provider_google.billing_budget import BillingBudget
@@ -15,13 +16,46 @@ from cdktf_cdktf_provider_google.monitoring_dashboard import MonitoringDashboard
 from cdktf_cdktf_provider_google.monitoring_notification_channel import MonitoringNotificationChannel
 from constructs import Construct
 
+from caudal.alarms import RUNBOOK, Severity
 from infra.cdk import blocks
 from infra.dashboard import dashboard
 from infra.environments import Deployment
 from infra.stacks.base import Stack
 
 NAME = "observability"
-RUNBOOK = "docs/runbook.md"
+# As git writes it, in full or cut short; not what a test or a copy without git calls one.
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+# What a mail says of an alarm of the monitor. Each combination of values is an incident of its own, so one alarm
+# does not silence another. Log entries say no more of a row than the alarm does: figures, and no values.
+_LABELS = {
+    "message": "EXTRACT(jsonPayload.message)",
+    **{
+        name: f"EXTRACT(jsonPayload.alarm.{field})"
+        for name, field in {
+            "contract": "contract",
+            "kind": "kind",
+            "feature": "feature",
+            "value": "value",
+            "threshold": "threshold",
+            "state": "state",
+            "evidence": "evidence_text",
+            "runbook": "runbook",
+        }.items()
+    },
+}
+
+
+def _label(name: str) -> str:
+    """The label's value in a policy's documentation; the second `$` keeps Terraform from reading it."""
+    return f"$${{log.extracted_label.{name}}}"
+
+
+_SAID = f"""{_label("message")}
+
+- contract: {_label("contract")}
+- feature: {_label("feature")}
+- {_label("state")}: {_label("value")}, threshold {_label("threshold")}
+- evidence: {_label("evidence")}"""
 
 
 class ObservabilityStack(Stack):
@@ -54,6 +88,7 @@ class ObservabilityStack(Stack):
         names = self.deployment.names
         self._threshold(
             "run-failed",
+            "ERROR",
             "A run failed",
             "The run's record names the step and the reason: `caudal runs`.",
             'resource.type = "workflows.googleapis.com/Workflow" AND '
@@ -61,19 +96,24 @@ class ObservabilityStack(Stack):
             'metric.labels.status = "FAILED"',
             aligner="ALIGN_DELTA",
         )
-        self._log_match(
-            "alarm",
-            "The monitor raised an alarm",
-            "The log entry says what was measured against which threshold, and names its part of the runbook.",
-            f'resource.type = "cloud_run_job" AND resource.labels.job_name = "{names.resource("monitor")}" AND '
-            "jsonPayload.alarm.id : *",
-            {
-                "contract": "EXTRACT(jsonPayload.alarm.contract)",
-                "kind": "EXTRACT(jsonPayload.alarm.kind)",
-            },
-        )
+        entry = f'resource.type = "cloud_run_job" AND resource.labels.job_name = "{names.resource("monitor")}"'
+        for severity in get_args(Severity):
+            # A policy has one severity, and none for information.
+            ended = severity == "info"
+            self._log_match(
+                "alarm-ended" if ended else f"alarm-{severity}",
+                None if ended else severity.upper(),
+                "An alarm has ended" if ended else f"The monitor raised an alarm ({severity})",
+                _SAID,
+                f'{entry} AND jsonPayload.alarm.severity = "{severity}"',
+                runbook=_label("runbook"),
+                labels=_LABELS,
+                subject=f"Caudal {self.deployment.name}, {'ended' if ended else severity}: "
+                f"{_label('kind')} in {_label('contract')}",
+            )
         self._log_match(
             "not-started",
+            "ERROR",
             "A run was not started",
             "Cloud Scheduler could not start the workflow.",
             'resource.type = "cloud_scheduler_job" AND severity >= ERROR',
@@ -84,6 +124,7 @@ class ObservabilityStack(Stack):
         revision = f'resource.type = "cloud_run_revision" AND {service}'
         self._threshold(
             "serving-errors",
+            "CRITICAL",
             "Serving answers with errors",
             "More than one answer in a second of five minutes was a server error.",
             f'{revision} AND metric.type = "run.googleapis.com/request_count" AND '
@@ -93,6 +134,7 @@ class ObservabilityStack(Stack):
         )
         self._threshold(
             "serving-slow",
+            "WARNING",
             "Serving is slow",
             "One answer in a hundred took more than a second.",
             f'{revision} AND metric.type = "run.googleapis.com/request_latencies"',
@@ -105,6 +147,7 @@ class ObservabilityStack(Stack):
         instance = f"{self.deployment.cloud.project}:{self.deployment.names.database_instance}"
         self._threshold(
             "database-disk",
+            "WARNING",
             "The tracking database's disk fills",
             "It grows by itself; what fills it is worth a look: `mlflow gc` removes deleted runs.",
             f'resource.type = "cloudsql_database" AND resource.labels.database_id = "{instance}" AND '
@@ -117,6 +160,7 @@ class ObservabilityStack(Stack):
     def _threshold(
         self,
         name: str,
+        severity: str,
         title: str,
         text: str,
         filter_: str,
@@ -142,10 +186,19 @@ class ObservabilityStack(Stack):
                 "trigger": {"count": 1},
             },
         }
-        self._policy(name, title, text, [condition], {"auto_close": "86400s"})
+        self._policy(name, severity, title, text, [condition], {"auto_close": "86400s"})
 
     def _log_match(
-        self, name: str, title: str, text: str, filter_: str, labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        severity: str | None,
+        title: str,
+        text: str,
+        filter_: str,
+        *,
+        runbook: str = "",
+        labels: Mapping[str, str] | None = None,
+        subject: str | None = None,
     ) -> None:
         matched: dict[str, Any] = {"filter": filter_}
         if labels:
@@ -153,21 +206,48 @@ class ObservabilityStack(Stack):
         condition = {"display_name": title, "condition_matched_log": matched}
         # A policy on log entries must say how often it may write.
         strategy = {"auto_close": "86400s", "notification_rate_limit": {"period": "300s"}}
-        self._policy(name, title, text, [condition], strategy)
+        self._policy(name, severity, title, text, [condition], strategy, runbook, subject)
 
     def _policy(
-        self, name: str, title: str, text: str, conditions: Sequence[Any], strategy: dict[str, Any]
+        self,
+        name: str,
+        severity: str | None,
+        title: str,
+        text: str,
+        conditions: Sequence[Any],
+        strategy: dict[str, Any],
+        runbook: str = "",
+        subject: str | None = None,
     ) -> None:
+        """One policy.
+
+        Args:
+            severity: None where the policy only informs.
+            runbook: what to do, as a path in the repository; the section of the policy's own name when empty.
+            subject: of the mail; Cloud Monitoring's own when None.
+        """
+        link = self._in_repository(runbook or f"{RUNBOOK}#{name}")
         MonitoringAlertPolicy(
             self,
             f"alert-{name}",
             display_name=f"Caudal {self.deployment.name}: {title}",
+            severity=severity,
             combiner="OR",
             conditions=blocks(*conditions),
             alert_strategy=strategy,
             notification_channels=[channel.name for channel in self._channels],
-            documentation={"content": f"{text} See {RUNBOOK}.", "mime_type": "text/markdown"},
+            documentation={
+                "content": f"{text}\n\n[What to do]({link})",
+                "mime_type": "text/markdown",
+                "subject": subject,
+            },
         )
+
+    def _in_repository(self, path: str) -> str:
+        """Where a file is read in a browser, as it was when what is deployed was built."""
+        release = self.deployment.release
+        commit = release.commit if release and _COMMIT.fullmatch(release.commit) else "HEAD"
+        return f"https://github.com/{self.deployment.cloud.github.repository}/blob/{commit}/{path}"
 
     def _logs(self) -> None:
         names = self.deployment.names

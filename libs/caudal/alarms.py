@@ -1,8 +1,9 @@
 """Alarms: what the monitor raises, and how they reach the environment's destinations.
 
-An alarm is one statement: in this contract, at this as-of, this kind of thing is wrong (with this feature). It is
-delivered once. What was delivered stands in the ledger, one record a run and step; a step that is killed between
-delivery and record delivers again under the same id, which the `file` destination recognises.
+An alarm is one statement: in this contract, at this as-of, this kind of thing is wrong (with this feature). One
+that stands from run to run is delivered when it begins, again as a reminder, and once more when it ends; the
+monitor says which of these it is. What was delivered stands in the ledger, one record an as-of and step; a step
+that is killed between delivery and record delivers again under the same id, which the `file` destination knows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from caudal.errors import NotFound, UsageError
+from caudal.errors import NotFound
 from caudal.identity import digest, format_instant
 
 if TYPE_CHECKING:
@@ -25,9 +26,19 @@ if TYPE_CHECKING:
     from caudal.storage import Storage
 
 AlarmKind = Literal[
-    "drift", "missing", "unseen", "rejected", "volume", "freshness", "prediction_drift", "quality", "training"
+    "drift",
+    "missing",
+    "unseen",
+    "rejected",
+    "volume",
+    "freshness",
+    "prediction_drift",
+    "quality",
+    "training",
+    "time",
 ]
-Severity = Literal["warning", "error", "critical"]
+Severity = Literal["info", "warning", "error", "critical"]
+State = Literal["new", "reminder", "standing", "ended"]
 
 SEVERITY: Mapping[AlarmKind, Severity] = {
     "drift": "warning",
@@ -39,7 +50,11 @@ SEVERITY: Mapping[AlarmKind, Severity] = {
     "freshness": "error",
     "quality": "critical",
     "training": "error",
+    "time": "warning",
 }
+EVENTS: frozenset[AlarmKind] = frozenset({"training"})
+"""Kinds that tell of one event and not of a state: each is new, and none ends."""
+
 RUNBOOK = "docs/runbook.md"
 
 log = logging.getLogger(__name__)
@@ -50,32 +65,45 @@ class Alarm:
     """One alarm.
 
     Attributes:
+        measure: the figure's name, such as `psi` or `live_recall`.
         feature: the feature concerned, if it is one.
         value: what was measured.
         threshold: what it was measured against.
+        since: the as-of at which it began.
+        state: `new` when it begins, `standing` while it goes on, `reminder` when it is told again, `ended` when
+            the figure is within its threshold again.
         evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal.
     """
 
     contract: str
     as_of: datetime
     kind: AlarmKind
+    measure: str
     feature: str | None
     value: float
     threshold: float
+    since: datetime
+    state: State = "new"
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """The same for the same contract, kind, feature and as-of, however often it is raised."""
-        return digest("alarm", self.contract, self.kind, self.feature, format_instant(self.as_of))[:16]
+        """The same for the same contract, kind, measure, feature, as-of and end, however often it is raised."""
+        of = (self.contract, self.kind, self.measure, self.feature, format_instant(self.as_of))
+        return digest("alarm", *of, self.state == "ended")[:16]
 
     @property
     def severity(self) -> Severity:
-        return SEVERITY[self.kind]
+        return "info" if self.state == "ended" else SEVERITY[self.kind]
+
+    @property
+    def told(self) -> bool:
+        """Whether it is delivered: a standing alarm was, and is not again."""
+        return self.state != "standing"
 
     @property
     def runbook(self) -> str:
-        """Where a reader finds what to do."""
+        """Where in the repository a reader finds what to do."""
         return f"{RUNBOOK}#{self.kind.replace('_', '-')}"
 
     def summary(self) -> dict[str, Any]:
@@ -83,27 +111,33 @@ class Alarm:
         return {
             "as_of": format_instant(self.as_of),
             "kind": self.kind,
+            "measure": self.measure,
             "feature": self.feature,
             "value": round(self.value, 6),
             "threshold": self.threshold,
+            "state": self.state,
+            "since": format_instant(self.since),
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as destinations get it."""
+        """Everything, as destinations get it; `evidence_text` is for a mail, whose labels are text."""
         return {
             **self.summary(),
             "id": self.id,
             "contract": self.contract,
             "severity": self.severity,
             "evidence": dict(self.evidence),
+            "evidence_text": ", ".join(f"{name} {_said(value)}" for name, value in self.evidence.items()),
             "runbook": self.runbook,
         }
 
     def __str__(self) -> str:
         of = f" of {self.feature}" if self.feature else ""
+        begun = f" since {format_instant(self.since)}" if self.state in ("reminder", "standing") else ""
+        ended = " has ended" if self.state == "ended" else ""
         return (
-            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{of}: "
-            f"{self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"
+            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{of}{begun}{ended}: "
+            f"{self.measure} {self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"
         )
 
 
@@ -116,7 +150,7 @@ def deliver(
     """Sends each alarm once to every destination.
 
     Args:
-        record_uri: the ledger's record of what the same step of the same run has delivered.
+        record_uri: the ledger's record of what the same step has delivered at the same as-of.
 
     Returns:
         the alarms that had not been delivered before.
@@ -139,20 +173,15 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
             print(f"ALARM {alarm.severity}: {alarm}", file=sys.stderr)
     elif destination.type == "log":
         for alarm in alarms:
-            log.log(logging.WARNING if alarm.severity == "warning" else logging.ERROR, "%s", alarm)
+            log.log(logging.getLevelNamesMapping()[alarm.severity.upper()], "%s", alarm)
     elif destination.type == "monitoring":
-        # Cloud Logging reads a JSON line on stdout as an entry; the alert policy matches `jsonPayload.alarm.id`.
+        # Cloud Logging reads a JSON line on stdout as an entry; alert policies match `jsonPayload.alarm`.
         for alarm in alarms:
             entry = {"severity": alarm.severity.upper(), "message": str(alarm), "alarm": alarm.to_json()}
             print(json.dumps(entry, sort_keys=True), flush=True)
     else:
-        if not destination.path:
-            raise UsageError(
-                "the alarm destination 'file' has no path",
-                where="environment: alarms",
-                mend="add 'path', or choose another type",
-            )
-        _append(alarms, Path(destination.path))
+        # The environment refuses a file without a path.
+        _append(alarms, Path(str(destination.path)))
 
 
 def _append(alarms: Sequence[Alarm], path: Path) -> None:
@@ -166,3 +195,9 @@ def _append(alarms: Sequence[Alarm], path: Path) -> None:
         stream.write(start + "".join(lines))
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,10 +7,12 @@ where it runs; it opens what the environment names (`caudal.backends`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from caudal.cloud_environment import Cloud
 from caudal.contract.values import Duration
@@ -18,7 +20,7 @@ from caudal.errors import InvalidEnvironment, Problem
 from caudal.serving_environment import ServingSettings
 from caudal.storage.files import file_uri
 from caudal.storage.port import join
-from caudal.yaml_document import MalformedYaml, Section, problems_from, read_document, write_document
+from caudal.yaml_document import Document, MalformedYaml, Section, problems_from, read_document, write_document
 
 
 def _place(uri: str) -> str:
@@ -72,10 +74,13 @@ class Etl(Section):
     Attributes:
         options: Beam's own pipeline options, passed on as they are.
         shards: at most so many shards in a shuffle; a run takes one for every 200,000 rows that it may read.
+        spill: for a runner that keeps shuffles in memory: a folder of this machine for what would be in them. In
+            the cloud the runner has shuffles of its own.
     """
 
     options: tuple[str, ...] = ()
     shards: int = Field(default=64, gt=0, le=4096)
+    spill: str | None = None
 
 
 class Schedule(Section):
@@ -92,12 +97,20 @@ class AlarmDestination(Section):
     """Where alarms go.
 
     Attributes:
-        type: what kind of place.
+        type: what kind of place. In a cloud, alert policies read what `monitoring` writes and tell
+            `cloud.alarm_emails`; so an environment in a cloud without it is refused.
         path: the file, for `file`.
     """
 
     type: Literal["console", "log", "file", "monitoring"]
-    path: str | None = None
+    path: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _a_file_has_a_path(self) -> AlarmDestination:
+        if self.type == "file" and self.path is None:
+            mend = "add 'path', or choose another type"
+            raise PydanticCustomError("no_path", "a destination of type 'file' has no path", {"mend": mend})
+        return self
 
 
 class VertexRegistry(Section):
@@ -218,11 +231,29 @@ def parse_environment(text: str, name: str = "environment", root: Path | None = 
         if isinstance(values.get("root"), str) and values["root"]:
             values["root"] = str(Path(values["root"]).absolute())
             values = _resolved(values, Path(values["root"]))
-        return Environment.model_validate(values)
+        environment = Environment.model_validate(values)
     except MalformedYaml as malformed:
         raise InvalidEnvironment([malformed.problem]) from malformed
     except ValidationError as error:
         raise InvalidEnvironment(problems_from(error, document, Environment)) from error
+    problems = list(_problems_in_a_cloud(environment, document)) if environment.cloud else []
+    if problems:
+        raise InvalidEnvironment(problems)
+    return environment
+
+
+def _problems_in_a_cloud(environment: Environment, document: Document) -> Iterator[Problem]:
+    """What a laptop may do, and a cloud can't."""
+    if all(one.type != "monitoring" for one in environment.alarms):
+        yield Problem(
+            document.where(("alarms",)),
+            "'alarms': no destination of type 'monitoring', so in the cloud no alarm would reach anybody",
+            "add {type: monitoring}",
+        )
+    if environment.etl.spill is not None:
+        yield Problem(
+            document.where(("etl", "spill")), "'etl.spill': workers in the cloud share no folder", "leave it out"
+        )
 
 
 def load_environment(path: Path, root: Path | None = None) -> Environment:

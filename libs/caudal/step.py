@@ -37,6 +37,8 @@ class Run:
         config: the folder with the contract and the environment that the run keeps throughout.
         reason: why it was started: `schedule`, `manual`, `replay`, `code`, ...
         commit: the code's git commit, for people; it enters no identity.
+        trainer: the digest of the trainer unit (`caudal.identity.unit_digest`) by which the run would train; empty
+            where nobody said it.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Run:
     config: str
     reason: str = "manual"
     commit: str = ""
+    trainer: str = ""
 
     def step_uri(self, step: str) -> str:
         """Where a step's result is kept."""
@@ -64,6 +67,7 @@ class Run:
             "config": self.config,
             "reason": self.reason,
             "commit": self.commit,
+            "trainer": self.trainer,
         }
 
     @staticmethod

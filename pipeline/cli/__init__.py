@@ -107,3 +107,23 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
+    except Exception as error:
+        if not _without_credentials(error):
+            raise
+        from pipeline.cli.output import show_error
+
+        show_error(
+            CaudalError(
+                "Google Cloud does not know who is calling",
+                mend="gcloud auth application-default login, then `caudal doctor` tells what else is missing",
+            )
+        )
+        sys.exit(CaudalError.exit_status)
+
+
+def _without_credentials(error: BaseException) -> bool:
+    """Whether Google's library found no credentials; by names, so that nothing of Google's is imported here."""
+    return (type(error).__module__, type(error).__name__) in {
+        ("google.auth.exceptions", "DefaultCredentialsError"),
+        ("google.auth.exceptions", "RefreshError"),
+    }

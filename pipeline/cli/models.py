@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import as_of_option, contract_argument, environment_options, json_option
+from pipeline.cli.options import Instant, as_of_option, contract_argument, environment_options, json_option
 
 if TYPE_CHECKING:
     from caudal.promotions import Promotion
@@ -26,7 +26,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", epilog="Example: `caudal models list bank_marketing`.")
 @contract_argument
 @environment_options
 @json_option
@@ -57,7 +57,7 @@ def list_(contract: str, env: str, root: Path | None, as_json: bool) -> None:
     show_table(columns, rows, numbers=("rows", found[0]["metric"]))
 
 
-@command.command("show")
+@command.command("show", epilog="Example: `caudal models show bank_marketing champion`.")
 @contract_argument
 @version_argument
 @environment_options
@@ -85,27 +85,37 @@ def show(contract: str, version: str, env: str, root: Path | None, as_json: bool
         click.echo("It was never promoted.")
 
 
-@command.command("history")
+@command.command(
+    "history",
+    epilog="Examples: `caudal models history bank_marketing`, "
+    "`caudal models history bank_marketing --at 2009-05-01`.",
+)
 @contract_argument
-@click.option("--at", "moment", type=str, help="Only what was live at this instant.")
+@click.option("--at", "moment", type=Instant(), help="Only what was live at this instant.")
 @environment_options
 @json_option
-def history(contract: str, moment: str | None, env: str, root: Path | None, as_json: bool) -> None:
+def history(contract: str, moment: datetime | None, env: str, root: Path | None, as_json: bool) -> None:
     """Tell which model of CONTRACT was live when, why, and by whose decision."""
     from caudal.errors import NotFound
-    from caudal.identity import parse_instant
+    from caudal.identity import format_instant
     from pipeline.cli.output import show_json, show_table
 
     registry = _registry(contract, env, root)
     reigns = registry.reigns()
     if moment is not None:
-        at = parse_instant(moment)
-        live = registry.promotions.live_at(at)
+        live = registry.promotions.live_at(moment)
         reigns = [reign for reign in reigns if live is not None and reign.promotion.number == live.number]
         if not reigns:
-            raise NotFound(f"no model was live at {moment}", where=contract, mend="see the whole history")
+            raise NotFound(
+                f"no model was live at {format_instant(moment)}",
+                where=contract,
+                mend=f"see the whole history: `caudal models history {contract}`",
+            )
     if as_json:
         show_json([reign.to_json() for reign in reigns])
+        return
+    if not reigns:
+        click.echo(f"no model of {contract} was ever live: `caudal run {contract}` makes one")
         return
     rows = [
         (
@@ -123,7 +133,7 @@ def history(contract: str, moment: str | None, env: str, root: Path | None, as_j
     show_table(("entry", "version", "live after", "until", "why", "by"), rows, numbers=("entry",))
 
 
-@command.command("diff")
+@command.command("diff", epilog="Example: `caudal models diff bank_marketing 07ad champion`.")
 @contract_argument
 @click.argument("one", metavar="A")
 @click.argument("two", metavar="B")

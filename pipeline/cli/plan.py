@@ -62,13 +62,15 @@ def plan_command(env: str, markdown: Path | None, fail_on_changes: bool, as_json
 )
 @_environment
 @click.option("--expect", metavar="DIGEST", help="Apply only if the plan still is this one.")
-def apply_command(env: str, expect: str | None) -> None:
+@json_option
+def apply_command(env: str, expect: str | None, as_json: bool) -> None:
     """Plan again, and apply exactly what was planned, stack by stack.
 
     Units start from published configuration, so contracts and the environment are published before.
     """
     from caudal.backends import open_storage
-    from pipeline.release.stacks import check_expected
+    from pipeline.cli.output import show_json
+    from pipeline.release.stacks import check_expected, plan_digest
     from pipeline.runs import publish_config
 
     stacks, deployment = _stacks(env)
@@ -78,5 +80,10 @@ def apply_command(env: str, expect: str | None) -> None:
     if deployment.release is not None:
         for contract in deployment.contracts:
             publish_config(open_storage(deployment.environment), contract, deployment.environment)
+    applied = []
     for name in stacks.apply():
-        click.echo(f"{name}: applied")
+        applied.append(name)
+        if not as_json:
+            click.echo(f"{name}: applied")
+    if as_json:
+        show_json({"digest": plan_digest(changes), "applied": applied})

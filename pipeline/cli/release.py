@@ -83,7 +83,10 @@ def command(
     if check:
         for unit in chosen:
             check_build(unit)
-            click.echo(f"{unit.name}: it builds")
+            if not as_json:
+                click.echo(f"{unit.name}: it builds")
+        if as_json:
+            show_json({"environment": env, "built": [unit.name for unit in chosen]})
         return
 
     from caudal.backends import open_storage
@@ -117,10 +120,13 @@ def command(
                 click.echo(f"{built.unit}: {'built' if built.fresh else 'unchanged'} {built.digest}")
 
         built = builder.build(chosen, told)
-        kept = dict(before.units) if before and units else {}
-        digests = {**kept, **{b.unit: b.digest for b in built}}
-        release = Release.model_validate(
-            {"release": 1, "commit": git_commit(), "units": digests, "bases": builder.bases(chosen)}
+        kept = before if before and units else Release(release=1, commit="", units={})
+        release = Release(
+            release=1,
+            commit=git_commit(),
+            units={**kept.units, **{b.unit: b.digest for b in built}},
+            contents={**kept.contents, **{b.unit: b.content for b in built}},
+            bases={**kept.bases, **{b.unit: dict(b.bases) for b in built if b.bases}},
         )
         path.write_bytes(to_json(release.model_dump(mode="json")))
     if as_json:
@@ -167,7 +173,7 @@ def publish_command(env: str, start: bool, config_only: bool, as_json: bool) -> 
     publish_release(storage, deployment.environment, release.model_dump(mode="json"))
     done = []
     for contract in deployment.contracts:
-        published = publish(storage, contract, deployment.environment, deployment.names, digests, release.commit)
+        published = publish(storage, contract, deployment.environment, deployment.names, release)
         execution = ""
         if start:
             argument = start_argument(deployment.environment, digests, published.config)

@@ -55,6 +55,12 @@ DEFAULT_ROWS = 50_000
     help="Simulate with a lasting change, as `caudal simulate` has it; may be said again.",
 )
 @click.option(
+    "--dirt",
+    multiple=True,
+    metavar="KIND",
+    help="Simulate with a defect, as `caudal simulate` has it; may be said again.",
+)
+@click.option(
     "--rollout",
     type=click.Choice(["champion", "challenger"]),
     help="What a candidate that passed the gate becomes, instead of the environment's `rollout`; a challenger "
@@ -73,6 +79,7 @@ def command(
     days: int | None,
     seed: int,
     inject: tuple[str, ...],
+    dirt: tuple[str, ...],
     rollout: Any,
     env: str,
     root: Path | None,
@@ -92,17 +99,20 @@ def command(
 
     parsed = find_contract(contract)
     folder = (root or project_root() / ".caudal" / "replay" / parsed.name).absolute()
-    if rows is not None or inject:
-        request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject)
+    if rows is not None or inject or dirt:
+        request = SampleRequest(rows or DEFAULT_ROWS, days, seed, inject, dirt)
         data = simulated_sample(parsed.name, request, folder.parent / f"{folder.name}-samples")
     files = find_sample(project_root(), parsed.name, data)
-    replay = Replay(parsed, replay_environment(find_environment(env, folder), rollout), files, every)
+    environment = replay_environment(find_environment(env, folder), rollout)
+    replay = Replay(parsed, environment, files, every, as_landed=bool(dirt))
     if replay.finished() and not fresh:
         summary = json.loads((folder / SUMMARY_FILE).read_text())
         if not as_json:
             click.echo("Nothing has changed since this replay was made; --fresh makes it again.")
     else:
-        _check_sample(replay)
+        # Dirt is wanted: the pipeline must tell of it, not this command.
+        if not dirt:
+            _check_sample(replay)
         summary = _replay(replay, fresh, None if as_json else console())
     if as_json:
         show_json(summary)

@@ -14,7 +14,7 @@ def command() -> None:
     """List runs, or show what became of one."""
 
 
-@command.command("list")
+@command.command("list", epilog="Example: `caudal runs list bank_marketing`.")
 @contract_argument
 @environment_options
 @json_option
@@ -58,7 +58,11 @@ def list_(contract: str, env: str, root: Path | None, as_json: bool) -> None:
     )
 
 
-@command.command("show")
+@command.command(
+    "show",
+    epilog="Examples: `caudal runs show bank_marketing latest`, "
+    "`caudal runs show bank_marketing 20100601T000000Z --json`.",
+)
 @contract_argument
 @click.argument("run_id", metavar="RUN")
 @environment_options

@@ -10,6 +10,7 @@ from pipeline.cli.options import contract_argument
 @click.command("schema", epilog="Example: `caudal schema bank_marketing --table lake`.")
 @contract_argument
 @click.option("--table", help="Only this table, by its full name or its data set.")
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON for machines; so it does without, too.")
 def command(contract: str, table: str | None) -> None:
     """Print the tables of CONTRACT as JSON, with the schemas that BigQuery's API takes."""
     from caudal.errors import NotFound

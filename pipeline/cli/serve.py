@@ -12,7 +12,13 @@ from pipeline.cli.options import contract_argument, environment_options
 @click.command("serve", epilog="Example: `caudal serve bank_marketing --port 8080`, then http://127.0.0.1:8080.")
 @contract_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="The port to listen on; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
 @environment_options
 def command(contract: str, host: str, port: int, env: str, root: Path | None) -> None:
     """Serve the live model of CONTRACT: a page, an API, and metrics. Ctrl-C ends it."""

@@ -16,21 +16,52 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "tune", epilog="Examples: `caudal tune bank_marketing`, `caudal tune bank_marketing --trials 5 --json`."
+    "tune",
+    epilog="Examples: `caudal tune bank_marketing --trials 5 --json`, "
+    "`caudal tune bank_marketing --on vertex --env dev --dry-run`.",
 )
 @contract_argument
 @click.option("--trials", type=click.IntRange(min=1), help="How many settings to try; default: the contract's.")
 @as_of_option
+@click.option(
+    "--on",
+    "place",
+    type=click.Choice(["here", "vertex"]),
+    default="here",
+    show_default=True,
+    help="Search on this machine, or as a hyperparameter tuning job on Vertex AI.",
+)
+@click.option("--dry-run", is_flag=True, help="With --on vertex: print the request, and send nothing.")
 @environment_options
 @json_option
 def command(
-    contract: str, trials: int | None, as_of: datetime | None, env: str, root: Path | None, as_json: bool
+    contract: str,
+    trials: int | None,
+    as_of: datetime | None,
+    place: str,
+    dry_run: bool,
+    env: str,
+    root: Path | None,
+    as_json: bool,
 ) -> None:
     """Search the parameters of CONTRACT on its due rows.
 
     Nothing is changed: the best setting is shown as a diff of the contract. A search that was stopped goes on
-    where it was.
+    where it was. On Vertex AI it needs the snapshot of the same as-of, and the trials' figures are shown there.
     """
+    if place == "vertex":
+        from pipeline.cli.output import show_json
+
+        show_json(_on_vertex(contract, env, as_of, trials, dry_run))
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run goes with --on vertex")
+    _search_here(contract, trials, as_of, env, root, as_json)
+
+
+def _search_here(
+    contract: str, trials: int | None, as_of: datetime | None, env: str, root: Path | None, as_json: bool
+) -> None:
     from caudal.backends import open_storage, open_warehouse
     from caudal.identity import floor_to
     from caudal.storage import join
@@ -90,6 +121,42 @@ def command(
             f"\nTrial {chosen.number} is the best of {len(done)}: {metric} {chosen.value:.4f}, "
             f"the contract's own {done[0].value:.4f}. A proposal, not yet written:\n\n{edit}"
         )
+
+
+def _on_vertex(
+    contract: str, env: str, as_of: datetime | None, trials: int | None, dry_run: bool
+) -> dict[str, Any]:
+    """The request, or Vertex AI's answer to it."""
+    from pipeline.cli.vertex import job_place
+    from trainer.vertex import tuning_job
+
+    place = job_place(contract, env, as_of)
+    arguments = place.arguments("trial", place.config)
+    body = tuning_job(f"{place.name}-tune", place.contract, arguments, place.settings("tune"), trials=trials)
+    if dry_run:
+        return {"parent": place.parent, "hyperparameterTuningJob": body}
+
+    from caudal.backends import open_storage
+    from caudal.errors import NotFound
+    from caudal.storage import join
+    from pipeline.runs import publish_config
+
+    storage = open_storage(place.deployment.environment)
+    if not storage.exists(join(place.run, "snapshot.json")):
+        mend = "name the as-of of a run that trained: `caudal runs list` tells them"
+        raise NotFound("there is no snapshot to search on", where=place.run, mend=mend)
+    # The space that is searched is the contract's as it is here, whatever the run itself was given.
+    publish_config(storage, place.contract, place.deployment.environment)
+
+    import json
+
+    from google.cloud.aiplatform_v1 import JobServiceClient
+    from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
+
+    client = JobServiceClient(client_options={"api_endpoint": place.endpoint})
+    job = HyperparameterTuningJob.from_json(json.dumps(body))
+    created = client.create_hyperparameter_tuning_job(parent=place.parent, hyperparameter_tuning_job=job)
+    return {"hyperparameter_tuning_job": created.name, "state": created.state.name}
 
 
 def proposal(contract: Contract, trial: Trial) -> str:

@@ -2,6 +2,9 @@
 
 An image is tagged with its content's digest, so the registry itself knows what is built: the same content gives
 the same image, and a unit that did not change keeps its digest from release to release.
+
+A Dockerfile names its base images by tags, which may move. A build looks up where they point, starts from those
+digests, and labels the image with them: what an image was built from can be told however long ago that was.
 """
 
 from __future__ import annotations
@@ -10,16 +13,16 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caudal.storage import Storage, join
 from pipeline.release.archive import archive_digest, build_archive
 from pipeline.release.commands import CommandFailed, Runner, run
-from pipeline.release.units import Unit
+from pipeline.release.units import Unit, baked
 
 if TYPE_CHECKING:
     from caudal.cloud_names import CloudNames
@@ -27,16 +30,22 @@ if TYPE_CHECKING:
 _FROM = re.compile(r"^FROM\s+(?:--platform=\S+\s+)?(\S+)|^COPY\s+--from=(\S+)", re.MULTILINE | re.IGNORECASE)
 _STAGE = re.compile(r"^FROM\s+.*\sAS\s+(\S+)", re.MULTILINE | re.IGNORECASE)
 PLATFORM = "linux/amd64"
+BASES_LABEL = "caudal.bases"
 
 
 @dataclass(frozen=True)
 class Built:
-    """What became of a unit: its digest, and whether it had to be built."""
+    """What became of a unit: its digest, and whether it had to be built.
+
+    Attributes:
+        bases: the digests of the images that it was built from, by their names in its Dockerfile.
+    """
 
     unit: str
     content: str
     digest: str
     fresh: bool
+    bases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Builder:
@@ -54,6 +63,7 @@ class Builder:
         self._storage = storage
         self._commit = commit
         self._run = runner
+        self._found: dict[str, str] = {}
 
     def build(self, units: Iterable[Unit], told: Callable[[Built], None] = lambda _: None) -> list[Built]:
         """Builds what has to be built.
@@ -66,12 +76,6 @@ class Builder:
             built.append(self._zip(unit) if unit.kind == "zip" else self._image(unit))
             told(built[-1])
         return built
-
-    def bases(self, units: Iterable[Unit]) -> dict[str, str]:
-        """The digests, as the registries have them now, of the images that builds start from."""
-        references = {base for unit in units if unit.kind == "image" for base in base_images(unit)}
-        found = {base: self._digest(base) for base in sorted(references)}
-        return {base: digest for base, digest in found.items() if digest}
 
     def copy(self, digests: dict[str, str], units: Iterable[Unit], source: CloudNames) -> None:
         """Brings what was built for one environment to this one: the same bytes, so the same digests."""
@@ -100,15 +104,36 @@ class Builder:
 
     def _image(self, unit: Unit) -> Built:
         content = unit.content()
-        tag = f"{self._repository(unit)}:{content[:16]}"
+        tag = f"{self._repository(unit)}:{baked(content)}"
         there = self._digest(tag)
         if there:
-            return Built(unit.name, content, there, False)
-        with build_context(unit) as context, tempfile.TemporaryDirectory() as folder:
+            return Built(unit.name, content, there, False, self._bases_of(self._names.image(unit.name, there)))
+        bases = {base: self._base(base) for base in sorted(base_images(unit))}
+        with build_context(unit, bases) as context, tempfile.TemporaryDirectory() as folder:
             metadata = Path(folder) / "metadata.json"
-            self._run(build_command(unit, content, self._commit, tag, context, metadata))
+            self._run(build_command(unit, content, self._commit, bases, tag, context, metadata))
             digest = str(json.loads(metadata.read_text())["containerimage.digest"])
-        return Built(unit.name, content, digest, True)
+        return Built(unit.name, content, digest, True, bases)
+
+    def _base(self, reference: str) -> str:
+        """The digest of a base image: looked up once, so that all units of a release start from the same."""
+        _, _, said = reference.partition("@")
+        found = said or self._found.get(reference) or self._digest(reference)
+        if not found:
+            raise CommandFailed(
+                f"there is no digest of the base image {reference}",
+                where="docker buildx imagetools inspect",
+                mend="see that its registry can be reached, and that it still has this tag",
+            )
+        self._found[reference] = found
+        return found
+
+    def _bases_of(self, image: str) -> dict[str, str]:
+        """What an image was built from, as its label says; nothing where it has no such label."""
+        inspect = ["docker", "buildx", "imagetools", "inspect", "--format", "{{json .Image}}", image]
+        labels = json.loads(self._run(inspect)).get("config", {}).get("Labels") or {}
+        bases: dict[str, str] = json.loads(labels.get(BASES_LABEL, "{}"))
+        return bases
 
     def _repository(self, unit: Unit) -> str:
         return self._names.image(unit.name, "").removesuffix("@")
@@ -139,7 +164,9 @@ def check_build(unit: Unit, runner: Runner = run) -> None:
         runner([*build, "--file", dockerfile, str(context)])
 
 
-def build_command(unit: Unit, content: str, commit: str, tag: str, context: Path, metadata: Path) -> list[str]:
+def build_command(
+    unit: Unit, content: str, commit: str, bases: Mapping[str, str], tag: str, context: Path, metadata: Path
+) -> list[str]:
     """How docker is called.
 
     No provenance in the image: Vertex AI and Dataflow pull plain images; CI attests to it aside.
@@ -148,8 +175,9 @@ def build_command(unit: Unit, content: str, commit: str, tag: str, context: Path
         "docker", "buildx", "build",
         "--platform", PLATFORM,
         "--provenance=false", "--sbom=false",
-        "--build-arg", f"CAUDAL_UNIT_DIGEST={content[:16]}",
+        "--build-arg", f"CAUDAL_UNIT_DIGEST={baked(content)}",
         "--label", f"org.opencontainers.image.revision={commit}",
+        "--label", f"{BASES_LABEL}={json.dumps(bases, sort_keys=True)}",
         "--file", str(context / "services" / unit.name / "Dockerfile"),
         "--tag", tag,
         "--metadata-file", str(metadata),
@@ -158,14 +186,34 @@ def build_command(unit: Unit, content: str, commit: str, tag: str, context: Path
 
 
 @contextmanager
-def build_context(unit: Unit) -> Iterator[Path]:
-    """A folder with what the unit is built from, and nothing else."""
+def build_context(unit: Unit, bases: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """A folder with what the unit is built from, and nothing else.
+
+    Args:
+        bases: digests of base images; the Dockerfile in the folder names them beside the tags.
+    """
     with tempfile.TemporaryDirectory(prefix="caudal-build-") as folder:
         for name, path in unit.files().items():
             target = Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+        if bases:
+            dockerfile = Path(folder) / "services" / unit.name / "Dockerfile"
+            dockerfile.write_text(pin(dockerfile.read_text(encoding="utf-8"), bases), encoding="utf-8")
         yield Path(folder)
+
+
+def pin(dockerfile: str, bases: Mapping[str, str]) -> str:
+    """A Dockerfile whose base images are named by tag and digest, of which docker heeds the digest.
+
+    Not by build arguments: `COPY --from` takes none.
+    """
+
+    def by_digest(found: re.Match[str]) -> str:
+        base = found[1] or found[2]
+        return found[0] if "@" in base or base not in bases else f"{found[0]}@{bases[base]}"
+
+    return _FROM.sub(by_digest, dockerfile)
 
 
 def base_images(unit: Unit) -> set[str]:

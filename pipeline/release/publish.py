@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from caudal.errors import CaudalError
 from caudal.identity import digest, floor_to, format_instant, run_id
 from caudal.storage import Storage, join
+from pipeline.release.units import baked
 from pipeline.runs import publish_config
 from pipeline.workflow.targets import deployed_name
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from caudal.cloud_names import CloudNames
     from caudal.contract import Contract
     from caudal.environment import Environment
+    from infra.release import Release
 
 Post = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Posts JSON to a URL with the caller's credentials and gives the answer."""
@@ -46,24 +48,26 @@ def publish(
     contract: Contract,
     environment: Environment,
     names: CloudNames,
-    digests: Mapping[str, str],
-    commit: str,
+    release: Release,
 ) -> Published:
     """Publishes the configuration, and then says what is deployed.
 
-    Args:
-        digests: of the release, by unit.
+    Raises:
+        ReleaseError: the release lacks a unit that runs call.
     """
     config = publish_config(storage, contract, environment)
     uri = join(environment.places.artifacts, deployed_name(contract.name))
     units = {
         "etl_beam": {
-            "image": names.image("etl_beam", digests["etl_beam"]),
-            "template": names.template_uri("etl_beam", digests["etl_beam"]),
+            "image": names.image("etl_beam", release.digest("etl_beam")),
+            "template": names.template_uri("etl_beam", release.digest("etl_beam")),
         },
-        "trainer": {"image": names.image("trainer", digests["trainer"])},
+        "trainer": {
+            "image": names.image("trainer", release.digest("trainer")),
+            "digest": baked(release.content("trainer")),
+        },
     }
-    storage.write_json(uri, {"config": config, "commit": commit, "units": units})
+    storage.write_json(uri, {"config": config, "commit": release.commit, "units": units})
     return Published(contract.name, config, uri)
 
 
@@ -84,7 +88,8 @@ def start_argument(
 ) -> dict[str, str]:
     """The argument of the run that follows a deployment.
 
-    Its name is made from what was deployed, so publishing the same release again starts no second run of a day.
+    Its name is made from what was deployed, so publishing the same release again starts no second run of a period.
+    Whether it trains, the monitor decides: most deployments change nothing that decides a model.
     """
     as_of = floor_to(now or datetime.now(UTC), environment.schedule.every)
     request = digest("code", dict(digests), config)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from caudal.errors import UsageError
-from caudal.identity import digest
+from caudal.identity import SHORT, digest
 
 Kind = Literal["image", "zip"]
 
@@ -59,6 +59,11 @@ class Unit:
         """The digest of everything that the unit is built from, 64 hexadecimal digits."""
         hashes = [(name, hashlib.sha256(path.read_bytes()).hexdigest()) for name, path in self.files().items()]
         return digest("content", self.name, hashes)
+
+
+def baked(content: str) -> str:
+    """A unit's digest as its image knows it (CAUDAL_UNIT_DIGEST): the identities of models hold the trainer's."""
+    return content[:SHORT]
 
 
 def all_units(root: Path) -> tuple[Unit, ...]:

@@ -41,15 +41,27 @@ class Replay:
         environment: a local environment whose root is the replay's folder.
         files: the sample.
         every: how often a file lands and a run starts.
+        as_landed: the sample's files tell by their time of change when their rows land.
     """
 
-    def __init__(self, contract: Contract, environment: Environment, files: list[Path], every: Period) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        environment: Environment,
+        files: list[Path],
+        every: Period,
+        *,
+        as_landed: bool = False,
+    ) -> None:
         self.contract = contract
         self.environment = environment
         self.files = files
         self.every = every
+        self.as_landed = as_landed
         self.folder = environment.root_path
-        self.fingerprint = digest(contract.text, environment.to_yaml(), sample_digest(files), every, code_digest())
+        self.fingerprint = digest(
+            contract.text, environment.to_yaml(), sample_digest(files), every, as_landed, code_digest()
+        )
 
     def finished(self) -> bool:
         """Whether this very replay is complete: same contract, environment, sample and code."""
@@ -84,7 +96,7 @@ class Replay:
         months = []
         # One process works here throughout, so the warehouse stays open between the runs.
         with open_warehouse(self.environment):
-            for delivery in deliveries(self.contract, self.files, self.every):
+            for delivery in deliveries(self.contract, self.files, self.every, as_landed=self.as_landed):
                 run = begin_run(storage, self.contract, self.environment, delivery.as_of, reason="replay")
                 record = read_record(storage, run.uri)
                 if record is None or record.status != "succeeded":

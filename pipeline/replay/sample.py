@@ -55,7 +55,8 @@ def find_sample(project: Path, contract: str, folder: Path | None = None) -> lis
         raise NotFound(
             "there is no sample to replay",
             where=str(folder),
-            mend="put CSV, NDJSON or Parquet files there, or name a folder with --data",
+            mend="put CSV, NDJSON or Parquet files there, name a folder with --data, "
+            "or simulate with --rows what has a simulator (wallet)",
         )
     return files
 
@@ -69,14 +70,18 @@ def sample_digest(files: list[Path]) -> str:
     return checksum.hexdigest()
 
 
-def deliveries(contract: Contract, files: list[Path], every: Period) -> list[Delivery]:
+def deliveries(contract: Contract, files: list[Path], every: Period, *, as_landed: bool = False) -> list[Delivery]:
     """Cuts a sample by event time into one delivery a period, from the first to the last, empty ones included.
+
+    Args:
+        as_landed: a row comes when its file's time of change says, whatever its event time: late, or without one.
 
     Raises:
         UsageError: rows without an event time; a replay could not tell when they landed.
     """
-    rows = pa.concat_tables([_read(contract, path) for path in files], promote_options="permissive")
-    days = _event_days(contract, rows)
+    tables = [_read(contract, path) for path in files]
+    rows = pa.concat_tables(tables, promote_options="permissive")
+    days = _landing_days(files, tables) if as_landed else _event_days(contract, rows)
     if days.null_count:
         raise UsageError(
             f"{days.null_count} rows have no '{contract.event_time}' that can be read",
@@ -132,6 +137,14 @@ def _event_days(contract: Contract, rows: pa.Table) -> pa.Array:
         # The source system works in UTC days: a delivery holds whole ones.
         return times.cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
     return times
+
+
+def _landing_days(files: list[Path], tables: list[pa.Table]) -> pa.Array:
+    """The day of each row's file; one that landed at midnight is of the day that ended then."""
+    last = timedelta(microseconds=1)
+    landed = [datetime.fromtimestamp(path.stat().st_mtime, UTC) - last for path in files]
+    days = np.repeat([_day_number(moment.date()) for moment in landed], [table.num_rows for table in tables])
+    return pa.array(days, pa.int32()).cast(pa.date32())
 
 
 def _periods(first: date, last: date, every: Period) -> Iterator[tuple[str, date, date]]:

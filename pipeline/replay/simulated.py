@@ -21,25 +21,28 @@ class SampleRequest:
         rows: about how many.
         days: how many days; the simulator decides when None.
         inject: lasting changes, `KIND@DAY` or `KIND@DAY:STRENGTH`.
+        dirt: defects, `KIND` or `KIND=SHARE`.
     """
 
     rows: int
     days: int | None = None
     seed: int = 0
     inject: tuple[str, ...] = ()
+    dirt: tuple[str, ...] = ()
 
 
 def simulated_sample(contract: str, request: SampleRequest, below: Path) -> Path:
-    """The folder with the sample, one file a week; made once for the same request.
+    """The folder with the sample, one file a week, or a day where there is dirt; made once for the same request.
 
     Raises:
-        UsageError: the contract has no simulator, or an injection can't be.
+        UsageError: the contract has no simulator, or an injection or a kind of dirt can't be.
     """
     if contract != SIMULATED:
         raise UsageError(
             f"'{contract}' has no simulator",
-            mend=f"leave out --rows and --inject, or replay '{SIMULATED}'",
+            mend=f"leave out --rows, --inject and --dirt, or replay '{SIMULATED}'",
         )
+    from data.wallet.dirt import Dirt
     from data.wallet.files import write_files
     from data.wallet.simulator import Injection, Simulation
 
@@ -47,6 +50,11 @@ def simulated_sample(contract: str, request: SampleRequest, below: Path) -> Path
         injections = tuple(Injection.parse(text) for text in request.inject)
     except ValueError as error:
         raise UsageError(str(error), where="--inject", mend="see `caudal simulate --help`") from error
+    try:
+        # The last word on a kind holds.
+        defects = tuple({d.kind: d for text in request.dirt for d in Dirt.parse(text)}.values())
+    except ValueError as error:
+        raise UsageError(str(error), where="--dirt", mend="see `caudal simulate --help`") from error
     simulation = Simulation(request.rows, request.seed, days=request.days or 0, injections=injections)
     late = [injection for injection in injections if injection.day >= simulation.days]
     if late:
@@ -58,7 +66,8 @@ def simulated_sample(contract: str, request: SampleRequest, below: Path) -> Path
     folder = below / digest("sample", contract, vars(request))[:16]
     if not (folder / _DONE).exists():
         shutil.rmtree(folder, ignore_errors=True)
-        for _ in write_files(simulation, folder / "files", days_a_file=7):
+        # Late rows land on a day of their own.
+        for _ in write_files(simulation, folder / "files", days_a_file=1 if defects else 7, dirt=defects):
             pass
         (folder / _DONE).write_text("{}\n")
     return folder / "files"

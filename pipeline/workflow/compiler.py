@@ -221,6 +221,8 @@ def _begin_run(contract: str, environment: Environment, bucket: Bucket) -> Workf
         "config": "${release.config}",
         "reason": '${default(map.get(given, "reason"), "schedule")}',
         "commit": "${release.commit}",
+        # A release that was published before this was said says nothing.
+        "trainer": '${default(map.get(release.units.trainer, "digest"), "")}',
     }
     nothing = {
         "message": f"nothing is deployed: there is no gs://{bucket.name}/{deployed}; "

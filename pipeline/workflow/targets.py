@@ -26,8 +26,9 @@ def service_of(step: Step) -> Service:
 def deployed_name(contract: str) -> str:
     """The object, below the artifacts' place, that says what is deployed for a contract.
 
-    `{"config": URI, "commit": text, "units": {unit: {"image": reference, "template": URI}}}`. It is written last
-    when a release is deployed and read first by every run, so a run keeps one version throughout.
+    `{"config": URI, "commit": text, "units": {unit: {"image": reference, "template": URI, "digest": text}}}`; the
+    digest is the one that is baked into the image. It is written last when a release is deployed and read first by
+    every run, so a run keeps one version throughout.
     """
     return f"config/deployed/{contract}.json"
 

@@ -108,7 +108,11 @@ def backfill(context: StepContext, version: str | None = None) -> StepResult:
     promotions = Promotions(context.storage, context.environment.ledger(context.contract.name, "promotions"))
     champion = promotions.head()
     if champion is None:
-        raise UsageError("there is no champion", where=context.contract.name, mend="train and promote a model")
+        raise UsageError(
+            "there is no champion",
+            where=context.contract.name,
+            mend=f"`caudal run {context.contract.name}` trains and promotes one when enough labels are due",
+        )
     if version not in (None, champion.version):
         raise UsageError(
             f"the live model is {champion.version}, and predictions are made by the live model only",

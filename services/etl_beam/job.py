@@ -14,6 +14,7 @@ from caudal.contract import parse_contract
 from caudal.environment import parse_environment
 from caudal.step import Run, StepContext
 from caudal.tables import LINEAGE
+from etl_beam.parts import InlineParts, Parts, SpilledParts, spill_folder
 from etl_beam.plan import Plan, folder
 from etl_beam.windows import windows_by_entity
 
@@ -71,6 +72,11 @@ class OpenJob:
         self.storage = self.context.storage
         self.warehouse = self.context.warehouse
         self.plan = Plan.from_json(self.storage.read_json(folder(self.context.run, job.commit, "plan.json")))
+
+    def parts(self) -> Parts:
+        """How parts of tables cross this job's shuffles; each transform has its own."""
+        folder = spill_folder(self.context)
+        return InlineParts() if folder is None else SpilledParts(folder)
 
     @cached_property
     def windows(self) -> tuple[EntityWindows, ...]:

@@ -7,7 +7,7 @@ that it was cut from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,17 @@ Shard = tuple[int, bytes]
 GroupedShard = tuple[int, Iterable[bytes]]
 """All parts of one shard."""
 
-# Against LZ4, at 1.75 million wallet rows: 37 % fewer bytes and no more CPU, since the runner copies them.
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
-
-def encode(table: pa.Table) -> bytes:
+def encode(table: pa.Table, compression: Literal["zstd"] | None = None) -> pa.Buffer:
     """A table as one self-contained IPC stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
-def decode(parts: Iterable[bytes]) -> pa.Table:
+def decode(parts: Iterable[bytes | pa.Buffer]) -> pa.Table:
     """The parts of a shard as one table in contiguous memory; columns that some parts lack are null there."""
     tables = [pa.ipc.open_stream(part).read_all() for part in parts]
     return pa.concat_tables(tables, promote_options="default").combine_chunks()

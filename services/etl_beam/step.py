@@ -11,6 +11,7 @@ from caudal.step import StepContext, StepResult
 from caudal.tables import covered_table, lake_table, rejected_table, warehouse_table
 from etl_beam.facts import Facts
 from etl_beam.job import Job
+from etl_beam.parts import spilling
 from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
 from etl_beam.sink import finish, result_of
@@ -56,7 +57,8 @@ def etl(context: StepContext) -> StepResult:
             return finish(graph.job.open(), Facts())
         if not graph.plan.new:
             return result_of(None, 0, Facts())
-        with Pipeline(options=PipelineOptions(list(context.environment.etl.options))) as pipeline:
+        options = PipelineOptions(list(context.environment.etl.options))
+        with spilling(context), Pipeline(options=options) as pipeline:
             graph.build(pipeline)
         result: StepResult = context.storage.read_json(context.run.step_uri("etl"))
         return result

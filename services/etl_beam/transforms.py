@@ -21,7 +21,7 @@ from etl_beam.facts import Facts
 from etl_beam.hashing import hash_column
 from etl_beam.memory import give_back
 from etl_beam.rows import STATE, State, as_warehouse_rows
-from etl_beam.shuffle import GroupedShard, Shard, decode, encode
+from etl_beam.shuffle import GroupedShard, Shard
 from etl_beam.sink import as_rejected_rows, finish, stage
 from etl_beam.sources import Source, plan_streams, read_rows
 from etl_beam.spread import by_entity, by_key
@@ -55,8 +55,10 @@ class _JobDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._open: OpenJob = self._job.open()
+        self._parts = self._open.parts()
 
     def finish_bundle(self) -> None:
+        self._parts.close()
         give_back()
 
     def _report(self, facts: Facts) -> Reported:
@@ -75,8 +77,8 @@ class _JobDoFn(beam.DoFn):
 
     def _send(self, tables: Iterable[tuple[int, pa.Table]], facts: Facts) -> Iterator[Shard]:
         for shard, table in tables:
-            part = encode(table)
-            facts.bytes_shuffled += len(part)
+            part, size = self._parts.send(table)
+            facts.bytes_shuffled += size
             yield shard, part
 
     def _forward(self, step: int, rows: pa.Table, facts: Facts) -> Iterator[Shard]:
@@ -139,7 +141,7 @@ class SettleKeys(_JobDoFn):
 
     def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
-        settled = settle(job, decode(element[1]))
+        settled = settle(job, self._parts.take(element[1]))
         facts = Facts(grown=settled.grown)
         if len(settled.removed):
             facts.removed.append(stage(job, pa.table({"key": settled.removed}), "removed"))
@@ -158,7 +160,7 @@ class AddWindows(_JobDoFn):
     def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
         facts = Facts()
-        rows = add_features(job.contract, job.windows[self._step], decode(element[1]))
+        rows = add_features(job.contract, job.windows[self._step], self._parts.take(element[1]))
         yield from self._forward(self._step + 1, rows, facts)
         yield self._report(facts)
 
@@ -167,7 +169,7 @@ class StageRejected(_JobDoFn):
     """All refused rows of a shard -> a staged file."""
 
     def process(self, element: GroupedShard) -> Iterator[Shard]:
-        rejected = as_rejected_rows(self._open, decode(element[1]))
+        rejected = as_rejected_rows(self._open, self._parts.take(element[1]))
         facts = Facts(rejects=[stage(self._open, rejected, "rejected")])
         yield _ONE_KEY, facts.encode()
 

@@ -71,11 +71,9 @@ def _due_rows(context: StepContext, last_training: datetime | None) -> tuple[int
 def _recipe_changed(context: StepContext, package: ModelPackage | None, latest: Attempt | None) -> bool:
     """Whether a training now would follow another recipe than the last one.
 
-    The last one is that of the latest attempt, else the champion's. A run that was started because code was
-    deployed says so itself.
+    The last one is that of the latest attempt, else the champion's. So a change that was withheld still stands in
+    later runs, until a training takes it up. A run's reason `code` proves none: it may follow any deployment.
     """
-    if context.run.reason == "code":
-        return True
     now = Recipe.current(context)
     if latest is not None:
         return now.differs_from(latest.recipe)

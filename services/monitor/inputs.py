@@ -196,7 +196,7 @@ def _feature(
     share = histogram.unseen / histogram.present if histogram.present else 0.0
     unseen = Measurement("unseen_share", share, histogram.present, name, monitor.unseen.allowed_share, "unseen")
     if rows < monitor.drift.minimum_rows:
-        return [*described, replace(missing, kind=None), replace(unseen, kind=None)], tests
+        return [*described, *(replace(one, threshold=None, kind=None) for one in (missing, unseen))], tests
     tests.append(
         Tested(
             missing,
@@ -219,21 +219,25 @@ def _volume(context: StepContext, arrived: int) -> Measurement:
     usual = _usual(context, volume)
     if usual is None:
         return Measurement(ARRIVED, arrived, arrived)
-    evidence = {"usual": usual}
-    if volume.at_least is not None and arrived < volume.at_least * usual:
-        return Measurement(ARRIVED, arrived, arrived, None, volume.at_least * usual, "volume", evidence)
-    if volume.at_most is not None and arrived > volume.at_most * usual:
-        return Measurement(ARRIVED, arrived, arrived, None, volume.at_most * usual, "volume", evidence)
-    return Measurement(ARRIVED, arrived, arrived)
+    fewest = None if volume.at_least is None else volume.at_least * usual
+    most = None if volume.at_most is None else volume.at_most * usual
+    unusual = (fewest is not None and arrived < fewest) or (most is not None and arrived > most)
+    threshold = fewest if most is None or (fewest is not None and arrived < usual) else most
+    kind: AlarmKind | None = "volume" if unusual else None
+    return Measurement(ARRIVED, arrived, arrived, None, threshold, kind, {"usual": usual})
 
 
 def _usual(context: StepContext, volume: Volume) -> float | None:
-    """The median number of rows of the latest runs; None when it is not asked for, or the runs are too few."""
+    """The median number of rows of the latest runs that brought any; None when not asked for, or of too few.
+
+    Runs may start more often than files land, so an empty one says nothing of how many rows are usual.
+    """
     if volume.at_least is None and volume.at_most is None:
         return None
     answer = context.warehouse.query(
         f"SELECT value FROM {monitoring_table().sql_name} "
-        f"WHERE contract = @contract AND step = 'inputs' AND measure = '{ARRIVED}' AND as_of < @as_of "
+        f"WHERE contract = @contract AND step = 'inputs' AND measure = '{ARRIVED}' AND value > 0 "
+        "AND as_of < @as_of "
         f"ORDER BY as_of DESC LIMIT {volume.of_last}",
         {"contract": context.contract.name, "as_of": context.run.as_of},
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from caudal.errors import NotFound
 from caudal.identity import format_instant
 from caudal.storage import join
-from monitor.measurements import Measurement
+from monitor.measurements import Measurement, time_taken
 from monitor.quality import previous_as_of
 from monitor.trainings import Attempt, Trainings
 
@@ -47,12 +47,14 @@ def last_training(context: StepContext, trainings: Trainings) -> LastTraining | 
 
 
 def measurements(context: StepContext, last: LastTraining | None) -> list[Measurement]:
-    """Its time, and an alarm if it failed in the run just before this one: the champion is then the old one."""
+    """Its time, if it was in the run just before this one, and an alarm if it failed: the champion stayed."""
     if last is None or last.as_of != format_instant(previous_as_of(context)):
         return []
     measured = []
     if last.seconds is not None:
-        measured.append(Measurement("training_seconds", float(last.seconds), 1))
+        allowed = context.contract.monitor.time.training
+        taken = time_taken("training_seconds", float(last.seconds), 1, allowed)
+        measured.append(replace(taken, evidence={"training": last.run}))
     if last.fate == "failed":
         evidence = {"training": last.run}
         measured.append(Measurement("failed_trainings", 1.0, 1, None, 0.0, "training", evidence))

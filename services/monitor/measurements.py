@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caudal.alarms import Alarm, AlarmKind, deliver
-from caudal.identity import digest
+from caudal.alarms import AlarmKind, deliver
+from caudal.identity import digest, run_id
 from caudal.storage import join
 from caudal.tables import monitoring_table
+from monitor.standing import alarms_of, stood_before
 
 if TYPE_CHECKING:
     from caudal.step import StepContext
@@ -26,7 +28,8 @@ class Measurement:
     Attributes:
         measure: its name, such as `psi` or `missing_share`.
         value: None when the rows can't give it.
-        threshold: what it is held against; None where nothing is decided by it.
+        threshold: what it is held against; None where nothing is decided by it. An alarm that stands ends with the
+            first figure that has a threshold and raises none.
         rows: how many rows it was measured on.
         kind: the kind of alarm that it raises; None for no alarm.
         evidence: what goes with the alarm.
@@ -46,32 +49,30 @@ class Measurement:
         return f"{self.measure}.{self.feature}" if self.feature else self.measure
 
 
-def alarms_of(context: StepContext, measured: Iterable[Measurement]) -> list[Alarm]:
-    """The alarms that measurements raise, in their order."""
-    return [
-        Alarm(
-            contract=context.contract.name,
-            as_of=context.run.as_of,
-            kind=one.kind,
-            feature=one.feature,
-            value=one.value,
-            threshold=one.threshold,
-            evidence={"measure": one.measure, "rows": one.rows, "run": context.run.id, **one.evidence},
-        )
-        for one in measured
-        if one.kind is not None and one.value is not None and one.threshold is not None
-    ]
+def time_taken(measure: str, seconds: float, rows: int, allowed: timedelta | None) -> Measurement:
+    """Some work's time in seconds, an alarm where it took longer than allowed."""
+    if allowed is None:
+        return Measurement(measure, seconds, rows)
+    limit = allowed.total_seconds()
+    return Measurement(measure, seconds, rows, None, limit, "time" if seconds > limit else None)
 
 
 def record(
     context: StepContext, step: str, model_version: str | None, measured: Sequence[Measurement]
-) -> list[dict[str, Any]]:
-    """Loads the measurements into the warehouse and sends the alarms on their way; each once.
+) -> dict[str, list[dict[str, Any]]]:
+    """Sends the alarms on their way and loads the measurements into the warehouse; each once.
+
+    Alarms go first: what stands in the measurements is taken for delivered by the runs that follow.
 
     Returns:
-        the alarms, as a step's result says them.
+        `alarms`, everything that is wrong at this as-of, new or not, and `ended`, what no longer is; both as a
+        step's result says them.
     """
     contract, environment = context.contract.name, context.environment
+    found = list(alarms_of(context, measured, stood_before(context, step)))
+    # One record an as-of: a further run of the same as-of finds the same, and must not say it again.
+    record_uri = join(environment.ledger(contract, "alarms"), f"{run_id(context.run.as_of)}-{step}.json")
+    deliver([alarm for alarm in found if alarm.told], environment.alarms, context.storage, record_uri)
     load_id = digest("measurements", contract, context.run.id, step)[:16]
     table = monitoring_table()
     if measured and context.warehouse.loaded(table, load_id) is None:
@@ -80,10 +81,10 @@ def record(
             pq.write_table(_rows(context, step, model_version, measured), stream)
         context.warehouse.load(table, [staged], load_id)
         context.storage.delete(staged)
-    alarms = alarms_of(context, measured)
-    record_uri = join(environment.ledger(contract, "alarms"), f"{context.run.id}-{step}.json")
-    deliver(alarms, environment.alarms, context.storage, record_uri)
-    return [alarm.summary() for alarm in alarms]
+    return {
+        "alarms": [alarm.summary() for alarm in found if alarm.state != "ended"],
+        "ended": [alarm.summary() for alarm in found if alarm.state == "ended"],
+    }
 
 
 def _rows(context: StepContext, step: str, model_version: str | None, measured: Sequence[Measurement]) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from caudal.tables import predictions_table
 from monitor.histograms import HistogramQuery
 from monitor.inputs import drift_of, recent, verdicts
-from monitor.measurements import Measurement
+from monitor.measurements import Measurement, time_taken
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
@@ -38,4 +38,5 @@ def scoring_time(context: StepContext) -> list[Measurement]:
     scored = context.results.get("score", {})
     if not scored.get("rows") or "seconds" not in scored:
         return []
-    return [Measurement("scoring_seconds", float(scored["seconds"]), int(scored["rows"]))]
+    allowed = context.contract.monitor.time.scoring
+    return [time_taken("scoring_seconds", float(scored["seconds"]), int(scored["rows"]), allowed)]

@@ -18,9 +18,8 @@ from caudal.metrics import (
     auc_interval,
     bootstrap_metric,
     calibration_error,
+    calibration_interval,
     metric,
-    precision,
-    recall,
     sign,
 )
 from caudal.sql import quoted
@@ -28,6 +27,7 @@ from caudal.tables import monitoring_table, predictions_table, warehouse_table
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
+    from caudal.contract.monitoring import Limit, Quality
     from caudal.package import ModelPackage
     from caudal.promotions import Promotion, Promotions
     from caudal.step import StepContext
@@ -92,7 +92,7 @@ def due_predictions(context: StepContext, promotions: Promotions, champion: Prom
 
 
 def quality_of(context: StepContext, package: ModelPackage, judged: Judged) -> list[Measurement]:
-    """Every figure of the task; the contract's own one against the champion's validation."""
+    """Every figure of the task against the contract's limits, and the contract's own one against validation."""
     contract, quality = context.contract, context.contract.monitor.quality
     measured = [Measurement("labels_newly_due", judged.newly_due, judged.newly_due)]
     if judged.rows < quality.minimum_rows:
@@ -100,7 +100,12 @@ def quality_of(context: StepContext, package: ModelPackage, judged: Judged) -> l
     for name, figure in figures(contract.task, package.threshold).items():
         value = figure(judged.labels, judged.scores)
         one = Measurement(f"live_{name}", None if math.isnan(value) else value, judged.rows)
-        measured.append(_against_validation(context, package, judged, one) if name == quality.metric else one)
+        if name == quality.metric:
+            one = _against_validation(context, package, judged, one)
+        limit = quality.limits.get(name)
+        if limit is not None and one.kind is None:
+            one = _against_limit(context, package, judged, one, name, limit)
+        measured.append(one)
     return measured
 
 
@@ -127,12 +132,7 @@ def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array,
         name: metric(name, task, threshold) for name in BY_TASK[task]
     }
     if task == "binary":
-        at = 0.5 if threshold is None else threshold
-        named |= {
-            "precision": lambda labels, scores: precision(labels, scores, at),
-            "recall": lambda labels, scores: recall(labels, scores, at),
-            "calibration_error": calibration_error,
-        }
+        named["calibration_error"] = calibration_error
     return named
 
 
@@ -154,26 +154,51 @@ def _against_validation(
     compared = replace(one, threshold=threshold)
     if way * (threshold - one.value) <= 0:
         return compared
-    interval = _interval(context, package, judged)
+    interval = _interval(context, package, judged, quality.metric)
     best = interval.high if way > 0 else interval.low
     if not way * (validated - best) > 0:
         return compared
-    evidence = {
-        "validation": validated,
-        "low": interval.low,
-        "high": interval.high,
-        "level": quality.level,
-        "window": judged.window,
-    }
+    evidence = {"validation": validated, **_evidence(quality, interval, judged)}
     return replace(compared, kind="quality", evidence=evidence)
 
 
-def _interval(context: StepContext, package: ModelPackage, judged: Judged) -> Interval:
+def _against_limit(
+    context: StepContext, package: ModelPackage, judged: Judged, one: Measurement, name: str, limit: Limit
+) -> Measurement:
+    """The figure within the contract's bounds, an alarm where its whole interval lies beyond one.
+
+    A figure that is also held against validation keeps that threshold as long as it is within its bounds.
+    """
+    value = one.value
+    if value is None:
+        return one
+    for bound, way in ((limit.at_least, 1), (limit.at_most, -1)):
+        if bound is None:
+            continue
+        if one.threshold is None:
+            one = replace(one, threshold=bound)
+        if not way * (bound - value) > 0:
+            continue
+        interval = _interval(context, package, judged, name)
+        best = interval.high if way > 0 else interval.low
+        if way * (bound - best) > 0:
+            evidence = _evidence(context.contract.monitor.quality, interval, judged)
+            return replace(one, threshold=bound, kind="quality", evidence=evidence)
+    return one
+
+
+def _evidence(quality: Quality, interval: Interval, judged: Judged) -> dict[str, Any]:
+    return {"low": interval.low, "high": interval.high, "level": quality.level, "window": judged.window}
+
+
+def _interval(context: StepContext, package: ModelPackage, judged: Judged, name: str) -> Interval:
     task, quality = context.contract.task, context.contract.monitor.quality
-    if task == "binary" and quality.metric == "auc":
+    if task == "binary" and name == "auc":
         return auc_interval(judged.labels, judged.scores, quality.level)
+    if name == "calibration_error":
+        return calibration_interval(judged.labels, judged.scores, quality.level, quality.samples)
     return bootstrap_metric(
-        quality.metric,
+        name,
         judged.labels,
         judged.scores,
         task=task,

@@ -2,8 +2,8 @@
 
 `inputs` looks at the rows that first arrived in this run; `outcomes` at the predictions, at the labels that
 became due, and at a challenger's trial. Alarms about inputs and about quality are told apart by their kind.
-`outcomes` owns the decision to train. Both steps measure first, load the measurements once, then send alarms once,
-and return what they found: a repeated step finds, loads and sends the same, which is to say nothing more.
+`outcomes` owns the decision to train. Both steps measure first, send alarms once, then load the measurements once,
+and return what they found: a repeated step finds, sends and loads the same, which is to say nothing more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def inputs(context: StepContext) -> StepResult:
     """Measures what came in, and raises alarms about it.
 
     Returns:
-        `alarms`; `model_version`, the champion whose training is the yardstick; `measures`, figure by name.
+        `alarms`, each new or standing; `ended`, those that are over; `model_version`, the champion whose training
+        is the yardstick; `measures`, figure by name.
     """
     with context.warehouse:
         champion = _promotions(context).live_at(context.run.as_of)
@@ -44,20 +45,20 @@ def inputs(context: StepContext) -> StepResult:
         if champion is not None:
             measured += features(context, _package(context, champion), arrived)
         version = champion.version if champion else None
-        alarms = record(context, "inputs", version, measured)
-    _track(context, "inputs", version, measured, {"alarms": len(alarms)})
-    return {"alarms": alarms, "model_version": version, "measures": _summary(measured)}
+        told = record(context, "inputs", version, measured)
+    _track(context, "inputs", version, measured, _counts(told))
+    return {**told, "model_version": version, "measures": _summary(measured)}
 
 
 def outcomes(context: StepContext) -> StepResult:
     """Measures predictions and their quality, raises alarms, concludes a trial, and decides whether to train.
 
     Returns:
-        `alarms`; `retrain` and its `reasons`; `withheld`, what asked for a training that is not done, and why not;
-        `due_rows`, labelled and due; `new_rows`, those of them that became known since the last training;
-        `last_training`, what became of it; `quality`, the contract's own figure, None with too few labels;
-        `trial`, what a challenger's trial has come to, None without one; `model_version` and `measures` as in
-        `inputs`.
+        `alarms` and `ended` as in `inputs`; `retrain` and its `reasons`; `withheld`, what asked for a training
+        that is not done, and why not; `due_rows`, labelled and due; `new_rows`, those of them that became known
+        since the last training; `last_training`, what became of it; `quality`, the contract's own figure, None
+        with too few labels; `trial`, what a challenger's trial has come to, None without one; `model_version` and
+        `measures` as in `inputs`.
     """
     with context.warehouse:
         promotions, trainings = _promotions(context), Trainings(context)
@@ -80,12 +81,12 @@ def outcomes(context: StepContext) -> StepResult:
         ]
         decision = decide(facts, context.contract.retrain, _fewest_rows(context, champion))
         version = champion.version if champion else None
-        alarms = record(context, "outcomes", version, measured)
+        told = record(context, "outcomes", version, measured)
         if decision.retrain:
             trainings.record(Attempt(context.run.id, context.run.as_of, decision.reasons, Recipe.current(context)))
-    _track(context, "outcomes", version, measured, {"alarms": len(alarms), **_said(decision)})
+    _track(context, "outcomes", version, measured, {**_counts(told), **_said(decision)})
     return {
-        "alarms": alarms,
+        **told,
         **_said(decision),
         "due_rows": facts.due_rows,
         "new_rows": facts.new_rows,
@@ -127,6 +128,11 @@ def _fewest_rows(context: StepContext, champion: Promotion | None) -> int:
 
 def _said(decision: Decision) -> dict[str, Any]:
     return {"retrain": decision.retrain, "reasons": list(decision.reasons), "withheld": decision.withheld}
+
+
+def _counts(told: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    new = sum(alarm["state"] == "new" for alarm in told["alarms"])
+    return {"alarms": len(told["alarms"]), "new_alarms": new, "ended_alarms": len(told["ended"])}
 
 
 def _track(

@@ -6,13 +6,12 @@ like one that succeeds: neither can make the next run try the same again at once
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from caudal.identity import format_instant, parse_instant, unit_digest
+from caudal.identity import format_instant, parse_instant
 from caudal.storage import join
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class Recipe:
     """What decides a model besides its rows.
 
     Attributes:
-        trainer: the digest of the trainer's code; None where the monitor can't know it.
+        trainer: the digest of the trainer unit; None where the run does not say it.
         contract: the digest of the contract's sections that decide the model.
     """
 
@@ -34,7 +33,7 @@ class Recipe:
     @staticmethod
     def current(context: StepContext) -> Recipe:
         """The recipe by which a training of this run would go."""
-        return Recipe(_trainer_digest(), context.contract.model_digest())
+        return Recipe(context.run.trainer or None, context.contract.model_digest())
 
     def differs_from(self, other: Recipe) -> bool:
         """Whether the two would give different models of the same rows, as far as is known."""
@@ -90,15 +89,3 @@ class Trainings:
     def record(self, attempt: Attempt) -> None:
         """Records this run's attempt; repeating it writes the same bytes."""
         self._storage.write_json(join(self._uri, f"{attempt.run}.json"), attempt.to_json())
-
-
-def _trainer_digest() -> str | None:
-    """The digest that the deployment tells, or that of the sources beside the monitor's.
-
-    In an image of its own the monitor has neither: there a deployment of a new trainer starts a run for the
-    reason `code`.
-    """
-    told = os.environ.get("CAUDAL_TRAINER_DIGEST")
-    if told or "CAUDAL_UNIT_DIGEST" in os.environ:
-        return told or None
-    return unit_digest("trainer")

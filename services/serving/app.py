@@ -37,7 +37,7 @@ _NOTHING_LIVE = {"detail": [{"loc": [], "msg": "no model is live yet", "type": "
 class _Prediction:
     """A route in plain ASGI: FastAPI's way from a request to its endpoint costs more CPU than the model."""
 
-    def __init__(self, answer: Callable[[bytes, int], Awaitable[bytes]]) -> None:
+    def __init__(self, answer: Callable[[bytes, int | None], Awaitable[bytes]]) -> None:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,8 +50,8 @@ class _Prediction:
         await send({"type": "http.response.body", "body": body})
 
 
-def _reasons(query: bytes) -> int:
-    """How many reasons the query asks for."""
+def _reasons(query: bytes) -> int | None:
+    """How many reasons the query asks for; None where it asks for reasons and says no number."""
     if not query:
         return 0
     said = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
@@ -61,6 +61,8 @@ def _reasons(query: bytes) -> int:
         raise InvalidRequest(
             [{"loc": ["query", name], "msg": "only 'reasons' is known", "type": "extra_forbidden"}]
         )
+    if not wanted:
+        return None
     if not (wanted.isascii() and wanted.isdigit() and int(wanted[:9]) <= MOST_REASONS):
         asked = f"Input should be an integer from 0 to {MOST_REASONS}"
         raise InvalidRequest([{"loc": ["query", "reasons"], "msg": asked, "type": "int_range"}])

@@ -32,14 +32,16 @@ def describe(app: FastAPI, model: ServedModel) -> dict[str, Any]:
     schemas = {**model.reader.schemas(), **_answers(model)}
     made["components"] = {"schemas": schemas | {"Problems": _problems()}}
     example = model.reader.example
+    reasons = _reasons_parameter(model)
     made["paths"] = {
-        ONE: {"post": _operation("Scores one row.", "Instance", example, "Prediction")},
+        ONE: {"post": _operation("Scores one row.", "Instance", example, "Prediction", reasons)},
         MANY: {
             "post": _operation(
                 "Scores several rows, in their order; all of them or none.",
                 "Batch",
                 {"instances": [example]},
                 "Predictions",
+                reasons,
             )
         },
         **made["paths"],
@@ -47,15 +49,23 @@ def describe(app: FastAPI, model: ServedModel) -> dict[str, Any]:
     return made
 
 
-def _operation(summary: str, asked: str, example: dict[str, Any], answered: str) -> dict[str, Any]:
-    body = _content(asked)
-    body["application/json"]["example"] = example
-    reasons = {
+def _reasons_parameter(model: ServedModel) -> dict[str, Any]:
+    told = model.contract.serving.reasons
+    return {
         "name": "reasons",
         "in": "query",
-        "description": "How many of the features that moved the score most are told.",
+        "description": "How many of the features that moved the score most are told. "
+        f"Without a number (`?reasons`) {told}, by the contract; none where it is not asked for.",
+        "allowEmptyValue": True,
         "schema": {"type": "integer", "minimum": 0, "maximum": MOST_REASONS, "default": 0},
     }
+
+
+def _operation(
+    summary: str, asked: str, example: dict[str, Any], answered: str, reasons: dict[str, Any]
+) -> dict[str, Any]:
+    body = _content(asked)
+    body["application/json"]["example"] = example
     return {
         "summary": summary,
         "operationId": f"predict_{asked.lower()}",

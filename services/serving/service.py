@@ -71,8 +71,11 @@ class PredictionService:
         self._shadow = environment.serving.challenger.shadow
         self._windows: tuple[ServedModel, Windows] | None = None
 
-    async def predict_one(self, body: bytes, reasons: int) -> bytes:
+    async def predict_one(self, body: bytes, reasons: int | None) -> bytes:
         """The answer to a request with one instance, as JSON.
+
+        Args:
+            reasons: how many are told; None leaves it to the live model's contract.
 
         Raises:
             InvalidRequest: the body is not what the contract asks for.
@@ -84,8 +87,11 @@ class PredictionService:
         (answer,) = self._answer(live, [instance], states, reasons)
         return one_answer.serializer.to_json(answer)
 
-    async def predict_many(self, body: bytes, reasons: int) -> bytes:
+    async def predict_many(self, body: bytes, reasons: int | None) -> bytes:
         """The answer to a request with a batch; other requests are served between its parts.
+
+        Args:
+            reasons: how many are told for each; None leaves it to the live model's contract.
 
         Raises:
             InvalidRequest: an instance is not what the contract asks for; then none is scored.
@@ -108,9 +114,11 @@ class PredictionService:
         return live
 
     def _answer(
-        self, live: Live, instances: Sequence[Instance], states: Sequence[dict[str, StateAge]], reasons: int
+        self, live: Live, instances: Sequence[Instance], states: Sequence[dict[str, StateAge]], reasons: int | None
     ) -> list[Prediction]:
         """Scores instances, writes their lines, and only then hands out their answers, in order."""
+        if reasons is None:
+            reasons = live.champion.contract.serving.reasons
         lines: list[bytes] = []
         answers: dict[int, Prediction] = {}
         by_champion, by_challenger = self._split(live, instances)

@@ -1,7 +1,7 @@
 """Requests to Vertex AI: the training job, and the search as a hyperparameter tuning job.
 
-The same builder serves `caudal train --on vertex` and the workflow, whose values are expressions that become known
-when it runs. A job's arguments are those of `python -m trainer` anywhere.
+The same builder serves `caudal train --on vertex`, `caudal tune --on vertex` and the workflow, whose values are
+expressions that become known when it runs. A job's arguments are those of `python -m trainer` anywhere.
 """
 
 from __future__ import annotations
@@ -53,11 +53,19 @@ def custom_job(name: str, arguments: Sequence[str], settings: JobSettings) -> di
 
 
 def tuning_job(
-    name: str, contract: Contract, arguments: Sequence[str], settings: JobSettings, parallel: int = 2
+    name: str,
+    contract: Contract,
+    arguments: Sequence[str],
+    settings: JobSettings,
+    parallel: int = 2,
+    trials: int | None = None,
 ) -> dict[str, Any]:
     """The body of `projects.locations.hyperparameterTuningJobs.create` for the contract's search.
 
     Each trial gets its parameters as further arguments, `--max_depth=4`, and reports the contract's metric.
+
+    Args:
+        trials: how many settings to try; by default the contract's.
 
     Raises:
         UsageError: the contract has no search.
@@ -72,12 +80,12 @@ def tuning_job(
     from caudal.metrics import sign
     from trainer.search import parameter_specs
 
-    metric = search.metric or contract.gate.metric
+    metric, most = search.metric or contract.gate.metric, trials or search.trials
     body = {
         "displayName": name,
         "labels": dict(settings.labels),
-        "maxTrialCount": search.trials,
-        "parallelTrialCount": min(parallel, search.trials),
+        "maxTrialCount": most,
+        "parallelTrialCount": min(parallel, most),
         "studySpec": {
             "metrics": [{"metricId": metric, "goal": "MAXIMIZE" if sign(metric) > 0 else "MINIMIZE"}],
             "parameters": parameter_specs(search),

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from pipeline.cli import COMMANDS
+from caudal.errors import CaudalError
+from pipeline.cli import COMMANDS, cli, main
+from pipeline.cli.plan import plan_command
 
 Caudal = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -74,11 +83,41 @@ def test_help_lists_every_command_and_imports_nothing_heavy(caudal, repository):
     assert seen.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_has_help_with_an_example(caudal, name):
-    answer = caudal(name, "--help")
-    assert answer.returncode == 0
-    assert "Example" in answer.stdout
+def every_command(group=cli, path=()):
+    """All commands and subcommands, groups left out: their words, and the command."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+        else:
+            yield pytest.param((*path, name), command, id=" ".join((*path, name)))
+
+
+@pytest.mark.parametrize(("words", "command"), every_command())
+def test_each_command_has_help_with_an_example_that_it_takes(words, command):
+    answer = CliRunner().invoke(cli, [*words, "--help"])
+    assert answer.exit_code == 0
+    assert command.help
+    assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
+    examples = [shlex.split(text) for text in re.findall(r"`(caudal [^`]*)`", command.epilog or "")]
+    assert examples, "it has no example"
+    own = [example[1 + len(words) :] for example in examples if tuple(example[1 : 1 + len(words)]) == words]
+    assert own, "its examples are of other commands"
+    for arguments in own:
+        command.make_context(words[-1], arguments)
+
+
+@pytest.mark.parametrize(("words", "command"), every_command())
+def test_each_command_but_the_server_takes_json(words, command):
+    offered = {option for parameter in command.params for option in parameter.opts}
+    assert ("--json" in offered) == (words != ("serve",))
+
+
+def test_a_group_has_help_with_an_example():
+    for group in ("runs", "models"):
+        answer = CliRunner().invoke(cli, [group, "--help"])
+        assert answer.exit_code == 0
+        assert "Example" in answer.output
 
 
 def test_a_command_that_does_not_exist_is_answered_with_the_nearest(caudal):
@@ -209,3 +248,115 @@ def test_a_date_that_is_none_is_refused(caudal):
     answer = caudal("run", "bank_marketing", "--as-of", "yesterday")
     assert answer.returncode == 2
     assert "2010-06-01" in answer.stderr
+
+
+def told_statuses(repository):
+    """The exit statuses of the page, and what each means."""
+    page = (repository / "docs" / "command-line.md").read_text()
+    return {int(status): said for status, said in re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE)}
+
+
+def test_every_exit_status_of_an_error_is_on_the_page(repository):
+    def below(kind):
+        return {kind, *(one for child in kind.__subclasses__() for one in below(child))}
+
+    known = {error.exit_status for error in below(CaudalError)}
+    assert known == {1, 2}
+    assert set(told_statuses(repository)) == {0, *known, 3, 130}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["check", "bank_marketing"], 0),
+        (["runs", "show", "bank_marketing", "latest"], 1),
+        (["check", "bank"], 2),
+        (["check", "bank_marketing", "--date", "x.csv"], 2),
+        (["schema"], 2),
+    ],
+)
+def test_a_command_ends_with_the_status_that_the_page_tells(caudal, repository, arguments, status):
+    assert caudal(*arguments).returncode == status
+    assert status in told_statuses(repository)
+
+
+def test_a_plan_that_would_change_something_ends_with_its_own_status_when_asked(monkeypatch):
+    from pipeline.release.stacks import Change
+
+    class Stacks:
+        def plan(self):
+            return [Change("data", "google_x.y", ("update",))]
+
+    monkeypatch.setattr("pipeline.cli.plan._stacks", lambda env: (Stacks(), None))
+    asked = ["--env", "dev", "--fail-on-changes"]
+    assert CliRunner().invoke(plan_command, asked).exit_code == 3
+    assert CliRunner().invoke(plan_command, asked[:-1]).exit_code == 0
+
+
+def test_ctrl_c_ends_a_command_with_130_and_a_word(repository, tmp_path):
+    paths = os.pathsep.join(str(repository / part) for part in ("libs", "services", "."))
+    out = tmp_path / "landing"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "simulate", "wallet", "--rows", "50000000", "--out", str(out)],
+        cwd=repository, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not list(out.glob("*.parquet")) and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert said.strip().endswith("stopped")
+    assert "Traceback" not in said
+
+
+def test_before_there_is_any_model_each_command_says_how_to_get_one(caudal):
+    for words in (["models", "list"], ["models", "history"], ["backfill"], ["models", "show", "champion"]):
+        answer = caudal(*words[:2], "bank_marketing", *words[2:])
+        assert "Traceback" not in answer.stderr
+        assert "caudal run bank_marketing" in answer.stdout + answer.stderr, words
+    assert json.loads(caudal("models", "history", "bank_marketing", "--json").stdout) == []
+
+
+def test_an_instant_at_which_nothing_was_live_is_told_and_one_that_is_none_is_refused(caudal):
+    answer = caudal("models", "history", "bank_marketing", "--at", "2009-05-01")
+    assert answer.returncode == 1
+    assert "no model was live at 2009-05-01" in answer.stderr
+    answer = caudal("models", "history", "bank_marketing", "--at", "2009-13-01")
+    assert answer.returncode == 2
+    assert "'2009-13-01' is not a date" in answer.stderr
+
+
+def test_a_port_that_is_taken_or_is_none_is_told(caudal):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = caudal("serve", "bank_marketing", "--port", str(taken.getsockname()[1]))
+    assert answer.returncode == 2
+    assert "Address already in use" in answer.stderr
+    assert "choose another port" in answer.stderr
+    answer = caudal("serve", "bank_marketing", "--port", "99999")
+    assert answer.returncode == 2
+    assert "99999 is not in the range" in answer.stderr
+
+
+def test_without_credentials_a_cloud_environment_says_how_to_log_in(monkeypatch, capsys):
+    from google.auth.exceptions import DefaultCredentialsError
+
+    def refuse(*_):
+        raise DefaultCredentialsError("none were found")
+
+    monkeypatch.setattr("caudal.backends.open_storage", refuse)
+    monkeypatch.setattr(sys, "argv", ["caudal", "runs", "list", "bank_marketing", "--env", "dev"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "gcloud auth application-default login" in capsys.readouterr().err
+
+
+def test_a_sample_that_does_not_ship_is_told_with_the_way_to_make_one(caudal, tmp_path):
+    answer = caudal("replay", "wallet", "--root", str(tmp_path / "root"))
+    assert answer.returncode == 1
+    assert "--rows" in answer.stderr

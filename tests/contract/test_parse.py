@@ -68,6 +68,10 @@ WINDOW = {"entity": "customer", "lengths": ["1d"], "values": {"count": "*"}}
         ({"model": {"parameters": {"max_depth": -1}}}, "max_depth", "greater than or equal to 0", "-1"),
         ({"model": {"parameters": {"max_dept": 3}}}, "max_dept", "unknown key", "write 'max_depth'"),
         ({"columns.items.range": [0, float("inf")]}, "- .inf", "finite", "inf"),
+        ({"monitor.quality.limits": {"auc": {}}}, "auc", "needs 'at_least' or 'at_most'", "{}"),
+        ({"monitor.quality.limits": {"auc": {"at_least": 0.8, "at_most": 0.7}}}, "auc", "above 'at_most'", "0.8"),
+        ({"monitor.quality.limits": {"rmse": {"at_most": 2}}}, "rmse", "a binary task has no metric", "recall"),
+        ({"monitor.remind_every": "0d"}, "remind_every", "needs some time", "0d"),
         # Values that can't be meant
         ({"columns.items.range": [99, 1]}, "items: > range", "99 is above 1", "write [1, 99]"),
         ({"columns.channel.range": [0, 1]}, "channel: > range", "a category has no range", "remove 'range'"),

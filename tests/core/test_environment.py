@@ -70,6 +70,8 @@ def test_places_in_the_environment_are_apart(local_environment: Environment) -> 
         ({"warehous": "x"}, "unknown key 'warehous'"),
         ({"warehouse": "sqlite:x"}, "'warehouse'"),
         ({"alarms": []}, "'alarms'"),
+        ({"alarms": [{"type": "file"}]}, "has no path"),
+        ({"alarms": [{"type": "file", "path": ""}]}, "'alarms.0.path'"),
         ({"name": "Local!"}, "'name'"),
         ({"root": ""}, "no root"),
         ({"places": {**LOCAL["places"], "models": "s3://models"}}, "file:// or gs://"),
@@ -84,6 +86,52 @@ def test_what_can_not_be_meant_is_refused(changes: dict[str, Any], what: str) ->
 
     assert what in str(caught.value)
     assert all(problem.where.startswith("local.yaml:") and problem.mend for problem in caught.value.problems)
+
+
+def test_workers_in_the_cloud_share_no_folder_to_spill_into(repository: Path) -> None:
+    text = (repository / "environments" / "dev.yaml").read_text()
+    line = text[: text.index("etl:")].count("\n") + 1
+
+    with pytest.raises(InvalidEnvironment) as caught:
+        parse_environment(text.replace("{shards: 8}", "{shards: 8, spill: /tmp/spill}"), "dev.yaml")
+
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.mend) == (f"dev.yaml:{line}", "leave it out")
+
+
+def test_an_environment_in_a_cloud_whose_alarms_reach_nobody_is_refused(repository: Path) -> None:
+    text = (repository / "environments" / "dev.yaml").read_text()
+    line = text[: text.index("alarms:")].count("\n") + 1
+
+    with pytest.raises(InvalidEnvironment) as caught:
+        parse_environment(text.replace("type: monitoring", "type: console"), "dev.yaml")
+
+    (problem,) = caught.value.problems
+    assert problem.where == f"dev.yaml:{line}"
+    assert "no alarm would reach anybody" in problem.what
+    assert problem.mend == "add {type: monitoring}"
+
+
+def test_in_a_cloud_other_destinations_may_stand_beside_monitoring(repository: Path) -> None:
+    text = (repository / "environments" / "dev.yaml").read_text()
+
+    environment = parse_environment(text.replace("{type: monitoring}", "{type: log}, {type: monitoring}"))
+
+    assert [destination.type for destination in environment.alarms] == ["log", "monitoring"]
+
+
+def test_a_file_for_alarms_without_a_path_is_told_with_line_and_mend(repository: Path) -> None:
+    text = (repository / "environments" / "local.yaml").read_text()
+    entry = '{type: file, path: "{root}/alarms.ndjson"}'
+    line = text[: text.index(entry)].count("\n") + 1
+
+    with pytest.raises(InvalidEnvironment) as caught:
+        parse_environment(text.replace(entry, "{type: file}"), "local.yaml")
+
+    (problem,) = caught.value.problems
+    assert problem.where == f"local.yaml:{line}"
+    assert "has no path" in problem.what
+    assert problem.mend == "add 'path', or choose another type"
 
 
 def test_an_environment_that_is_not_there_is_told_with_those_that_are(repository: Path) -> None:

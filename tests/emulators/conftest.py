@@ -1,7 +1,7 @@
 """Starts the emulators of Cloud Storage and BigQuery, once for all tests of this folder.
 
-`make test-emulators` names their environment in CAUDAL_EMULATORS; without it these tests are skipped.
-docs/emulators.md says what they can't show.
+`make test-emulators` makes their environment. Without it these tests are skipped, and in CI they fail, unless
+CAUDAL_EMULATORS=none says that this machine can't have it. docs/emulators.md says what they can't show.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from caudal.storage import Storage, join
+from caudal.tables import Table
 from caudal.warehouse.bigquery import BigQueryWarehouse, Clients
 from tests.contract_suites.warehouse import TABLES
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
 
 HERE = Path(__file__).resolve().parent
 PROJECT = "local"
@@ -32,10 +38,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.emulator)
-            if not os.environ.get("CAUDAL_EMULATORS"):
-                item.add_marker(
-                    pytest.mark.skip(reason="the emulators have an environment of their own: make test-emulators")
-                )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def python(repository: Path) -> Path:
+    """The interpreter of the emulators' environment."""
+    found = repository / ".venv-emulators" / "bin" / "python"
+    if os.environ.get("CAUDAL_EMULATORS") == "none":
+        pytest.skip("CAUDAL_EMULATORS=none: this machine has no Python for the emulators")
+    if not found.exists():
+        reason = "there is no .venv-emulators: call `make test-emulators`, which makes it with Python 3.13"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
 
 
 Serve = Callable[..., None]
@@ -73,7 +89,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def serve(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Starts a script of this folder in the emulators' environment, and waits until its address answers."""
     running: list[subprocess.Popen[bytes]] = []
     home = tmp_path_factory.mktemp("emulators")
@@ -82,7 +98,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         log = (home / f"{script}.log").open("wb")
         environment = {**os.environ, "HOME": str(home)}
         environment.pop("PYTHONPATH", None)
-        command = [os.environ["CAUDAL_EMULATORS"], str(HERE / script), *map(str, arguments)]
+        command = [str(python), str(HERE / script), *map(str, arguments)]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home)
         running.append(process)
         deadline = time.monotonic() + 60
@@ -141,32 +157,39 @@ def folder() -> str:
     return join(f"gs://{BUCKET}", "tests", uuid.uuid4().hex)
 
 
-@pytest.fixture
-def warehouse(addresses: tuple[str, str], storage: Storage) -> Iterator[BigQueryWarehouse]:
-    """The warehouse with the suite's tables, made as Terraform would: from their BigQuery schema.
+@contextmanager
+def tables_made(client: bigquery.Client, tables: Sequence[Table]) -> Iterator[None]:
+    """Tables made as Terraform would, from their BigQuery schema, and no others left over.
 
     A job's id is taken for good, so the emulator forgets them all after each test. (A project a test would be
     simpler, but each slows the emulator down.)
     """
     from google.cloud import bigquery
 
-    clients = EmulatorClients(*addresses, PROJECT)
-    client = clients().bigquery
-    for dataset in sorted({table.dataset for table in TABLES}):
+    datasets = sorted({table.dataset for table in tables})
+    for dataset in datasets:
         client.create_dataset(dataset, exists_ok=True)
-    for table in TABLES:
+    for table in tables:
         schema = [bigquery.SchemaField.from_api_repr(column) for column in table.bigquery_schema()]
         made = bigquery.Table(f"{PROJECT}.{table.sql_name}", schema=schema)
         if table.partition_by:
             made.time_partitioning = bigquery.TimePartitioning(field=table.partition_by)
         made.clustering_fields = list(table.cluster_by) or None
         client.create_table(made)
-    yield BigQueryWarehouse(PROJECT, storage, clients=clients)
-    for dataset in sorted({table.dataset for table in TABLES}):
+    yield
+    for dataset in datasets:
         assert {item.table_id for item in client.list_tables(dataset)} == {
-            table.name for table in TABLES if table.dataset == dataset
+            table.name for table in tables if table.dataset == dataset
         }, "a staged table is left over"
         client.delete_dataset(dataset, delete_contents=True)
     for job in client.list_jobs():
         client.delete_job_metadata(job.job_id)
     client.close()
+
+
+@pytest.fixture
+def warehouse(addresses: tuple[str, str], storage: Storage) -> Iterator[BigQueryWarehouse]:
+    """The warehouse with the suite's tables."""
+    clients = EmulatorClients(*addresses, PROJECT)
+    with tables_made(clients().bigquery, TABLES):
+        yield BigQueryWarehouse(PROJECT, storage, clients=clients)

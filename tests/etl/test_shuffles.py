@@ -73,7 +73,10 @@ def test_every_row_arrives_once_and_equal_values_meet(rows: list[tuple[Any, ...]
             "c": pa.array([row[2] for row in rows], pa.float64()),
         }
     )
-    parts = [(shard, decode([encode(part)])) for shard, part in partition(table, hash_column(table["b"]), shards)]
+    parts = [
+        (shard, decode([encode(part, "zstd")]))
+        for shard, part in partition(table, hash_column(table["b"]), shards)
+    ]
     arrived = [tuple(row.values()) for _, part in parts for row in part.to_pylist()]
     assert sorted(map(repr, arrived)) == sorted(map(repr, rows))
     homes: dict[Any, int] = {}

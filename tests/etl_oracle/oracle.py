@@ -178,7 +178,7 @@ def _stand_for_keys(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
 
 def features_sql(contract: Contract) -> list[tuple[str, str]]:
     """Every derived feature and its SQL, over rows with `_local` and `_us` (see `local_sql`, `instant_sql`)."""
-    found = []
+    found: list[tuple[str, str]] = []
     for name in contract.features.calendar:
         if name == "weekend":
             found.append((name, "isodow(_local) IN (6, 7)"))
@@ -267,7 +267,7 @@ def _mix(word: int) -> int:
 def _bits(value: Any, kind: str) -> int:
     if kind in ("category", "text"):
         data = value.encode()
-        words = sum(_byte_words()[byte] * pow(_ODD, place + 1, 1 << 64) for place, byte in enumerate(data))
+        words: int = sum(_byte_words()[byte] * pow(_ODD, place + 1, 1 << 64) for place, byte in enumerate(data))
         return (len(data) + words) & _WORD
     if kind == "decimal":
         scaled = int(Decimal(value).scaleb(9)) & ((1 << 128) - 1)

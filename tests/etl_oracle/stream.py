@@ -21,7 +21,6 @@ from caudal.environment import Environment, load_environment
 from caudal.identity import format_instant, load_id, manifest_id, run_id
 from caudal.ledger import LoadLedger
 from caudal.step import Run, StepContext
-from caudal.storage.files import file_path
 from caudal.tables import contract_tables, lake_table, rejected_table, warehouse_table
 from tests.etl_oracle.oracle import SOURCE, Expected, expected
 
@@ -81,20 +80,28 @@ class Landed:
 
 
 class Stream:
-    """One contract in a local environment of its own.
+    """One contract in an environment of its own.
 
     Args:
+        root: the folder of a local environment.
+        environment: another one, whose tables are there.
         shards: the most that a shuffle has.
         rows_a_shard, rows_a_slice: the tables of a test are small, and still have to fill several shards, and to
             hold entities with so many rows that they are cut into slices of time.
     """
 
     def __init__(
-        self, contract: Contract, root: Path, shards: int = 2, rows_a_shard: int = 1, rows_a_slice: int = 3
+        self,
+        contract: Contract,
+        root: Path,
+        shards: int = 2,
+        rows_a_shard: int = 1,
+        rows_a_slice: int = 3,
+        environment: Environment | None = None,
     ) -> None:
         self.contract = contract
         self._sizes = {"etl_beam.step.ROWS_A_SHARD": rows_a_shard, "etl_beam.slices.ROWS_A_SLICE": rows_a_slice}
-        loaded = load_environment(REPOSITORY / "environments" / "local.yaml", root)
+        loaded = environment or load_environment(REPOSITORY / "environments" / "local.yaml", root)
         self.environment: Environment = loaded.model_copy(
             update={"etl": loaded.etl.model_copy(update={"shards": shards})}
         )
@@ -115,8 +122,8 @@ class Stream:
         manifest = manifest_id(each.load_id for each in objects)
         uri = self.environment.staging(self.contract.name, f"{manifest}.parquet")
         table = pa.concat_tables([each.lake_rows(self.contract) for each in objects])
-        file_path(uri).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, file_path(uri))
+        with self.storage.writer(uri) as stream:
+            pq.write_table(table, stream)
         records = [each.record() for each in objects]
         self._ledger.begin(manifest, {"manifest": manifest, "loads": records})
         self.warehouse.load(lake_table(self.contract), [uri], manifest)

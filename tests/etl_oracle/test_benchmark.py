@@ -11,15 +11,17 @@ import duckdb
 import pytest
 
 from benchmarks.etl.comparison import differences
-from benchmarks.etl.workspace import DATABASE, REPOSITORY, Workspace, open_context
+from benchmarks.etl.workspace import DATABASE, READY, REPOSITORY, Workspace, open_context
 
 ROWS = 3_000
+SHAPES = ["even", "hot"]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     arguments = ["--rows", str(ROWS), "--repeats", "1", "--root", str(folder), "--out", str(folder / "etl.json")]
+    arguments += [part for shape in SHAPES for part in ("--shape", shape)]
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.etl", *arguments], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -29,12 +31,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_engine_is_measured_and_all_agree(measured: Path) -> None:
-    said = json.loads((measured / "etl.json").read_text())
-    assert (said["rows"], said["equal"]) == (ROWS, True)
-    assert set(said["engines"]) == {"beam", "duckdb", "polars", "polars_files"}
-    for cost in said["engines"].values():
-        assert set(cost) == {"cpu_s", "wall_s", "rss_mb"}
-        assert min(cost.values()) > 0
+    results = json.loads((measured / "etl.json").read_text())
+    assert [said["shape"] for said in results] == SHAPES
+    for said in results:
+        assert (said["rows"], said["equal"]) == (ROWS, True)
+        assert set(said["engines"]) == {"beam", "duckdb", "polars", "polars_files"}
+        for cost in said["engines"].values():
+            assert set(cost) == {"cpu_s", "wall_s", "rss_mb"}
+            assert min(cost.values()) > 0
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,20 @@ def test_a_difference_in_a_single_value_is_found(measured: Path, tmp_path: Path,
     with duckdb.connect(str(altered)) as connection:
         connection.execute(change)
     assert any(text.endswith(found) for text in differences(contract, workspace.engine("beam"), tmp_path))
+
+
+def test_a_lake_is_made_again_when_what_it_follows_from_has_changed(measured: Path) -> None:
+    workspace = Workspace(measured, ROWS)
+    ready = workspace.base / READY
+    made = ready.stat().st_mtime_ns
+    workspace.prepare()
+    assert ready.stat().st_mtime_ns == made
+    ready.write_text("by another simulator")
+    workspace.prepare()
+    assert ready.read_text() != "by another simulator"
+
+
+def test_half_of_all_rows_are_at_one_terminal_in_the_hot_shape(measured: Path) -> None:
+    with duckdb.connect(str(Workspace(measured, ROWS, "hot").base / DATABASE), read_only=True) as connection:
+        [[share]] = connection.sql("SELECT avg(CAST(terminal_id = 0 AS INT)) FROM lake.wallet").fetchall()
+    assert 0.45 < share < 0.55

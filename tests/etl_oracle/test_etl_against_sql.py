@@ -175,9 +175,11 @@ def check_any_arrival(contract: Contract, runs: list[list[Landed]], shards: int,
         assert stream.differences() == []
         check_first_as_of(stream, present)
         said = stream.expected()
-        assert counted["read"] == sum(each.rows.num_rows for loads in runs for each in loads)
+        came = sum(each.rows.num_rows for loads in runs for each in loads)
+        assert counted["read"] == came
         assert counted["rejected"] == said.rejected.num_rows
         assert counted["warehouse"] == said.warehouse.num_rows
+        assert counted["duplicates"] == came - said.rejected.num_rows - said.warehouse.num_rows
 
 
 def check_first_as_of(stream: Stream, present: list[tuple[datetime, set[Any]]]) -> None:
@@ -190,7 +192,7 @@ def check_first_as_of(stream: Stream, present: list[tuple[datetime, set[Any]]]) 
             assert first == seen[0], f"{key}: first seen by {seen[0]}, not {first}"
 
 
-# CI looks at as many as fit its time; a search at length is CAUDAL_EXAMPLES=1000.
+# CI looks at as many as fit its time; `make test-at-length` searches.
 EXAMPLES = int(os.environ.get("CAUDAL_EXAMPLES", "25"))
 LIKELY = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 timed = parse_contract(TIMED, "timed.yaml")

@@ -8,11 +8,13 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from caudal.alarms import RUNBOOK, Alarm, Severity
 from caudal.cloud_names import CloudNames
 from caudal.errors import CaudalError
 from infra.environments import Deployment, load_deployment
@@ -173,10 +175,68 @@ def test_the_database_has_no_public_address_and_logs_what_auditors_ask_for(stack
 
 def test_every_alert_has_somebody_to_tell(stacks: Stacks) -> None:
     policies = resources(stacks, "google_monitoring_alert_policy")
-    assert len(policies) == 6
+    assert len(policies) == 9
     assert all(policy["notification_channels"] for policy in policies.values())
     (budget,) = resources(stacks, "google_billing_budget").values()
     assert budget["all_updates_rule"]["monitoring_notification_channels"]
+
+
+def said(policy: dict[str, Any]) -> str:
+    """The documentation as Cloud Monitoring gets it: Terraform makes `${` of `$${`."""
+    content: str = policy["documentation"]["content"]
+    assert not re.search(r"(?<!\$)\$\{", content)
+    return content.replace("$${", "${")
+
+
+def test_every_alert_links_to_a_section_of_the_runbook_in_the_repository(stacks: Stacks) -> None:
+    text = (ROOT / RUNBOOK).read_text()
+    anchors = set(re.findall(r"^## (.+)$", text, re.MULTILINE))
+    for name, policy in resources(stacks, "google_monitoring_alert_policy").items():
+        (link,) = re.findall(r"\]\((.+)\)", said(policy))
+        assert link.startswith("https://github.com/your-organisation/caudal/blob/")
+        path = link.split("/blob/")[1].split("/", 1)[1]
+        if path != "${log.extracted_label.runbook}":
+            assert path == f"{RUNBOOK}#{name.removeprefix('observability/alert-')}"
+            assert path.split("#")[1] in anchors
+
+
+def test_the_runbook_is_linked_as_it_was_when_what_is_deployed_was_built(
+    deployments: dict[str, Deployment], synthesized: Callable[[Deployment], Stacks], release: Release
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for released, shown in (
+        (release.model_copy(update={"commit": commit}), commit),
+        (release.model_copy(update={"commit": commit[:12]}), commit[:12]),
+        (None, "HEAD"),
+    ):
+        policies = resources(
+            synthesized(replace(deployments["dev"], release=released)), "google_monitoring_alert_policy"
+        )
+        assert all(f"/blob/{shown}/" in said(policy) for policy in policies.values())
+
+
+def test_an_alarm_reaches_the_policy_of_its_severity_with_all_that_it_says(stacks: Stacks) -> None:
+    policies = resources(stacks, "google_monitoring_alert_policy")
+    alarm = Alarm("payments", datetime(2026, 3, 1, tzinfo=UTC), "drift", "psi", "amount", 0.4, 0.25,
+                  datetime(2026, 3, 1, tzinfo=UTC))  # fmt: skip
+    for severity in get_args(Severity):
+        name = "ended" if severity == "info" else severity
+        policy = policies[f"observability/alert-alarm-{name}"]
+        assert policy.get("severity") == (None if severity == "info" else severity.upper())
+        (condition,) = policy["conditions"]
+        matched = condition["condition_matched_log"]
+        assert f'jsonPayload.alarm.severity = "{severity}"' in matched["filter"]
+        fields = {name: re.fullmatch(r"EXTRACT\(jsonPayload\.(?:alarm\.)?(\w+)\)", how)[1]
+                  for name, how in matched["label_extractors"].items()}  # fmt: skip
+        assert set(fields.values()) <= {"message", *alarm.to_json()}
+        shown = said(policy) + policy["documentation"]["subject"]
+        assert set(re.findall(r"extracted_label\.(\w+)\}", shown)) == set(fields)
+
+
+def test_every_alert_about_something_wrong_has_a_severity(stacks: Stacks) -> None:
+    policies = resources(stacks, "google_monitoring_alert_policy")
+    without = {name for name, policy in policies.items() if policy.get("severity") is None}
+    assert without == {"observability/alert-alarm-ended"}
 
 
 def test_an_alert_on_log_entries_says_how_often_it_may_write(stacks: Stacks) -> None:

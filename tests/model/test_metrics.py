@@ -85,6 +85,33 @@ def test_calibration_error_of_a_constant_is_its_distance_from_the_share() -> Non
     assert metrics.calibration_error(labels, np.full(4, 0.5)) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_the_calibration_errors_interval_is_not_pushed_up_by_chance(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    above_none, above_a_tenth = 0, 0
+    for _ in range(100):
+        scores = generator.beta(2, 5, rows)
+        labels = (generator.random(rows) < scores).astype(np.int8)
+        interval = metrics.calibration_interval(labels, scores, level=0.90, samples=200)
+        assert interval.value == pytest.approx(metrics.calibration_error(labels, scores))
+        above_none += interval.low > 0
+        above_a_tenth += interval.low > 0.1
+    assert above_none <= 10
+    assert above_a_tenth == 0
+
+
+def test_the_calibration_errors_interval_holds_the_true_error_and_leaves_zero_behind() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(50):
+        chance = generator.uniform(0.1, 0.7, 2000)
+        labels = (generator.random(2000) < chance).astype(np.int8)
+        interval = metrics.calibration_interval(labels, chance + 0.2, level=0.90, samples=200)
+        assert interval.low > 0.1
+        held += interval.low <= 0.2 <= interval.high
+    assert held >= 45
+
+
 def test_the_confusion_counts_a_score_at_the_threshold_as_positive() -> None:
     found = metrics.confusion(np.array([1, 1, 0, 0]), np.array([0.5, 0.4, 0.5, 0.1]), 0.5)
     assert vars(found) == {

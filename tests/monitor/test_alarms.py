@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from caudal.alarms import Alarm, deliver
 from caudal.environment import AlarmDestination
-from caudal.errors import UsageError
 from caudal.storage import Storage
 from tests.world import day
 
-DRIFT = Alarm("payments", day("2026-03-01"), "drift", "amount", 0.4, 0.25, {"rows": 500})
-QUALITY = Alarm("payments", day("2026-03-01"), "quality", None, 0.61, 0.7)
+MARCH = day("2026-03-01")
+DRIFT = Alarm("payments", MARCH, "drift", "psi", "amount", 0.4, 0.25, MARCH, "new", {"rows": 500, "p_value": 1e-9})
+QUALITY = Alarm("payments", MARCH, "quality", "live_recall", None, 0.61, 0.7, MARCH)
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def test_an_alarm_is_written_with_severity_evidence_and_runbook(
     deliver([DRIFT, QUALITY], [to_file(path)], local_storage, record)
     first, second = lines(path)
     assert (first["kind"], first["feature"], first["severity"]) == ("drift", "amount", "warning")
-    assert first["evidence"] == {"rows": 500}
+    assert first["evidence"] == {"rows": 500, "p_value": 1e-9}
+    assert first["evidence_text"] == "rows 500, p_value 1e-09"
     assert first["runbook"] == "docs/runbook.md#drift"
     assert (second["feature"], second["severity"]) == (None, "critical")
 
@@ -77,19 +79,36 @@ def test_every_destination_gets_the_alarm(
         deliver([QUALITY], everywhere, local_storage, record)
     out, err = capsys.readouterr()
     assert "ALARM critical" in err
-    assert "quality: 0.61 (threshold 0.7)" in err
+    assert "quality: live_recall 0.61 (threshold 0.7)" in err
     entry = json.loads(out)
     assert (entry["severity"], entry["alarm"]["id"]) == ("CRITICAL", QUALITY.id)
-    assert caplog.records[0].levelno == logging.ERROR
+    assert caplog.records[0].levelno == logging.CRITICAL
 
 
-def test_the_same_alarm_of_another_as_of_is_another_alarm() -> None:
-    later = Alarm("payments", day("2026-03-02"), "drift", "amount", 0.4, 0.25)
-    assert later.id != DRIFT.id
-    assert Alarm("payments", day("2026-03-01"), "drift", "amount", 9.9, 0.1).id == DRIFT.id
+def test_an_id_is_of_contract_kind_measure_feature_and_as_of() -> None:
+    assert replace(DRIFT, as_of=day("2026-03-02")).id != DRIFT.id
+    assert replace(DRIFT, measure="jensen_shannon").id != DRIFT.id
+    assert replace(DRIFT, state="ended").id != DRIFT.id
+    assert replace(DRIFT, value=9.9, threshold=0.1, since=day("2026-01-01"), state="reminder").id == DRIFT.id
 
 
-def test_a_file_without_a_path_names_the_mend(record: str, local_storage: Storage) -> None:
-    with pytest.raises(UsageError, match="add 'path'"):
-        deliver([DRIFT], [AlarmDestination(type="file")], local_storage, record)
-    assert not local_storage.exists(record)
+def test_a_reminder_says_since_when_and_an_end_is_no_more_than_information(
+    record: str, local_storage: Storage, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reminder = replace(DRIFT, state="reminder", since=day("2026-02-01"))
+    ended = replace(QUALITY, state="ended", value=0.8)
+    with caplog.at_level(logging.INFO):
+        deliver(
+            [reminder, ended], [AlarmDestination(type=t) for t in ("log", "monitoring")], local_storage, record
+        )
+    assert [entry.levelname for entry in caplog.records] == ["WARNING", "INFO"]
+    assert "drift of amount since 2026-02-01T00:00:00Z: psi 0.4" in caplog.messages[0]
+    assert "quality has ended: live_recall 0.8" in caplog.messages[1]
+    assert [json.loads(line)["severity"] for line in capsys.readouterr().out.splitlines()] == ["WARNING", "INFO"]
+
+
+def test_evidence_in_text_names_what_lies_in_it(tmp_path: Path, record: str, local_storage: Storage) -> None:
+    path = tmp_path / "alarms.ndjson"
+    rejected = replace(DRIFT, evidence={"reasons": {"out_of_range:amount": 19}, "none": {}, "share": 0.123456})
+    deliver([rejected], [to_file(path)], local_storage, record)
+    assert lines(path)[0]["evidence_text"] == "reasons out_of_range:amount 19, none none, share 0.1235"

@@ -49,7 +49,7 @@ def test_drift_is_named_by_feature(trained: World) -> None:
     result = inputs(trained.context(MARCH))
     assert kinds(result) == [("drift", "amount"), ("drift", "channel")]
     alarm = result["alarms"][0]
-    assert set(alarm) == {"as_of", "kind", "feature", "value", "threshold"}
+    assert set(alarm) == {"as_of", "kind", "measure", "feature", "value", "threshold", "state", "since"}
     assert alarm["value"] > alarm["threshold"] == 0.25
 
 
@@ -144,6 +144,19 @@ def test_the_volume_is_held_against_the_median_of_the_runs_before(
     assert alarms == [[], [], [], [], [("volume", 10, 50)], [], [("volume", 900, 300)]]
 
 
+def test_what_is_usual_is_told_by_runs_that_brought_rows(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.volume": {"at_most": 3, "of_last": 4}}), local_environment)
+    alarms = []
+    for number, count in enumerate([100, 0, 0, 110, 0, 90, 0, 290, 0, 320]):
+        as_of = day(f"2026-03-{number + 1:02d}")
+        if count:
+            world.arrive(payments(count, "2026-02-01", first_key=10_000 * number), as_of)
+        alarms += [(a["value"], a["threshold"]) for a in inputs(world.context(as_of))["alarms"]]
+    assert alarms == [(320, 3 * 105)]
+
+
 def test_refused_rows_are_an_alarm_with_their_reasons(trained: World) -> None:
     arrive(trained)
     etl = {"rows": {"read": 990, "rejected": 19}, "rejected": {"out_of_range:amount": 19}}
@@ -184,7 +197,8 @@ def test_no_value_of_a_row_leaves_the_warehouse(trained: World, monkeypatch: pyt
 
     monkeypatch.setattr(type(trained.warehouse), "query", watched)
     inputs(trained.context(MARCH))
-    assert set(returned) == {1}
+    # One row of counts; of alarms that stood before there is none.
+    assert set(returned) == {0, 1}
 
 
 def test_the_measurements_say_which_of_them_are_alarms(trained: World) -> None:

@@ -12,6 +12,7 @@ from sklearn import metrics as sklearn
 
 from caudal.environment import Environment
 from caudal.promotions import Promotion
+from caudal.step import StepContext
 from caudal.tracking import Tracking
 from monitor.step import inputs, outcomes
 from monitor.trainings import Recipe
@@ -49,6 +50,12 @@ def live(world: World, count: int, *, quality: float, as_of: datetime = MARCH, s
         as_of,
     )
     return labels, scores
+
+
+def started(world: World, as_of: datetime, reason: str) -> StepContext:
+    """What a step of a run that was started for a reason is given."""
+    context = world.context(as_of)
+    return replace(context, run=replace(context.run, reason=reason))
 
 
 def _scores(labels: np.ndarray, quality: float, seed: int) -> np.ndarray:
@@ -210,27 +217,45 @@ def test_a_repeated_step_decides_the_same_and_measures_once(trained: World) -> N
     assert trained.storage.names(trained.environment.ledger("payments", "trainings")) == ["20260301T000000Z.json"]
 
 
-def test_a_change_of_the_trainers_code_trains_once_and_a_refusal_does_not_loop(
-    trained: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_of_the_trainers_code_trains_once_and_a_refusal_does_not_loop(trained: World) -> None:
     live(trained, 800, quality=0.3)
     assert outcomes(trained.context(day("2026-02-27")))["retrain"] is False
-    monkeypatch.setenv("CAUDAL_TRAINER_DIGEST", "a new trainer")
+    trained.trainer = "a new trainer"
     assert outcomes(trained.context(MARCH))["reasons"] == ["code"]
     # It was refused: the champion is still the old one.
     after = outcomes(trained.context(day("2026-03-02")))
     assert (after["retrain"], after["withheld"]) == (False, "")
 
 
-def test_in_an_image_of_its_own_the_monitor_takes_no_other_code_for_the_trainers(
+def test_a_change_of_code_that_was_withheld_is_taken_up_by_a_later_scheduled_run(
+    trained: World, small_contract: Any
+) -> None:
+    trained.contract = small_contract(
+        {"model.train_on.minimum": 200, "retrain.new_rows": 10_000, "retrain.at_most_every": "28d"}
+    )
+    live(trained, 800, quality=0.3)
+    trained.trainer = "a new trainer"
+    held = outcomes(started(trained, day("2026-02-20"), "code"))
+    assert (held["retrain"], held["withheld"]) == (False, "code: cool-down until 2026-03-01T00:00:00Z")
+    assert outcomes(started(trained, MARCH, "schedule"))["reasons"] == ["code"]
+    # And by one run alone.
+    assert outcomes(started(trained, day("2026-03-29"), "schedule"))["retrain"] is False
+
+
+def test_a_deployment_that_leaves_the_trainer_as_it_was_does_not_train(trained: World) -> None:
+    live(trained, 800, quality=0.3)
+    after = outcomes(started(trained, MARCH, "code"))
+    assert (after["retrain"], after["withheld"]) == (False, "")
+
+
+def test_the_monitors_own_code_is_not_taken_for_the_trainers(
     trained: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live(trained, 800, quality=0.3)
     monkeypatch.setenv("CAUDAL_UNIT_DIGEST", "the monitor's own")
     assert outcomes(trained.context(MARCH))["retrain"] is False
-    context = trained.context(MARCH, "deployed")
-    deployed = replace(context, run=replace(context.run, reason="code"))
-    assert outcomes(deployed)["reasons"] == ["code"]
+    trained.trainer = ""
+    assert outcomes(trained.context(MARCH, "nobody said which"))["retrain"] is False
 
 
 def test_a_change_of_the_contracts_model_trains(trained: World, small_contract: Any) -> None:
@@ -238,7 +263,8 @@ def test_a_change_of_the_contracts_model_trains(trained: World, small_contract: 
     trained.contract = small_contract(
         {"model.parameters": {"max_depth": 3}, "model.train_on.minimum": 200, "retrain.new_rows": 10_000}
     )
-    assert outcomes(trained.context(MARCH))["reasons"] == ["code"]
+    # A champion of a contract that then changed: any run finds it, whatever started it.
+    assert outcomes(started(trained, MARCH, "schedule"))["reasons"] == ["code"]
 
 
 def test_new_labels_are_counted_since_the_last_training(trained: World, small_contract: Any) -> None:

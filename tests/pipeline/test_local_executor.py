@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from caudal.errors import CaudalError, RunInProgress, StepFailed
+from caudal.identity import unit_digest
 from caudal.step import StepContext
 from pipeline.local_executor import LocalExecutor, load_step
 from pipeline.runs import begin_run, list_runs, read_record, run_lock, this_process
@@ -219,6 +220,15 @@ def test_a_run_is_named_by_its_as_of_and_keeps_its_contract(run, small_contract,
     again = begin_run(local_storage, changed, local_environment, AS_OF)
     assert again == run
     assert [found.id for found, _ in list_runs(local_storage, local_environment, run.contract)] == [run.id]
+
+
+def test_a_run_keeps_the_trainer_that_it_began_with(run, small_contract, local_environment, local_storage):
+    assert run.trainer == unit_digest("trainer")
+    other = begin_run(local_storage, small_contract(), local_environment, AS_OF, trainer="of a later release")
+    assert other.trainer == run.trainer
+    request = "deployed"
+    told = begin_run(local_storage, small_contract(), local_environment, AS_OF, request=request, trainer="told")
+    assert told.trainer == "told"
 
 
 def test_a_further_run_of_the_same_as_of_needs_a_request(run, small_contract, local_environment, local_storage):

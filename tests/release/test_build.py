@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,10 @@ from click.testing import CliRunner
 from caudal.cloud_names import CloudNames
 from caudal.contract import Contract
 from caudal.environment import load_environment
+from infra.release import Release, ReleaseError
 from pipeline.cli.release import command
 from pipeline.release.archive import archive_digest, build_archive
-from pipeline.release.build import Builder
+from pipeline.release.build import Builder, pin
 from pipeline.release.commands import CommandFailed, run
 from pipeline.release.publish import publish, start_argument, start_run
 from pipeline.release.units import Unit, all_units
@@ -25,26 +27,35 @@ from tests.workflow.cloud import Buckets
 
 DIGEST = "sha256:" + "a" * 64
 BASE = "sha256:" + "b" * 64
+PYTHON = "python:3.11.14-slim-bookworm"
 
 
 class Docker:
-    """Answers as docker buildx does: a registry of images by reference."""
+    """Answers as docker buildx does: a registry of images by reference, and the labels of those that it built."""
 
     def __init__(self, images: dict[str, str] | None = None) -> None:
-        self.images = dict(images or {})
+        self.images = {PYTHON: BASE, **(images or {})}
+        self.labels: dict[str, str] = {}
         self.calls: list[list[str]] = []
+        self.built_from: list[tuple[str, str]] = []
 
     def __call__(self, arguments: Sequence[str]) -> str:
         call = list(arguments)
         self.calls.append(call)
         assert call[:2] == ["docker", "buildx"]
         if call[2:4] == ["imagetools", "inspect"]:
+            if call[call.index("--format") + 1] == "{{json .Image}}":
+                return json.dumps({"architecture": "amd64", "config": {"Labels": self.labels}})
             if call[-1] not in self.images:
                 raise CommandFailed("it ended with status 1")
             return self.images[call[-1]] + "\n"
         if call[2] == "build":
             Path(call[call.index("--metadata-file") + 1]).write_text(json.dumps({"containerimage.digest": DIGEST}))
             assert (Path(call[-1]) / "libs" / "caudal" / "step.py").is_file()
+            given = [call[at + 1].split("=", 1) for at, word in enumerate(call) if word == "--label"]
+            self.labels = dict(given)
+            dockerfile = Path(call[call.index("--file") + 1]).read_text()
+            self.built_from += re.findall(r"^FROM (\S+)|^COPY --from=(\S+)", dockerfile, re.MULTILINE)
             self.images[call[call.index("--tag") + 1]] = DIGEST
         return ""
 
@@ -66,7 +77,7 @@ def test_a_unit_is_built_once_for_its_content(repository: Path, names: CloudName
     (second,) = builder.build([unit])
     assert (first.fresh, second.fresh) == (True, False)
     assert first.digest == second.digest == DIGEST
-    assert docker.verbs() == ["inspect", "build", "inspect"]
+    assert docker.verbs() == ["inspect", "inspect", "build", "inspect", "inspect"]
 
 
 def test_an_image_is_plain_and_knows_its_content(repository: Path, names: CloudNames) -> None:
@@ -93,10 +104,73 @@ def test_a_zip_is_stored_under_its_hash_once(repository: Path, names: CloudNames
     )
 
 
-def test_base_images_are_recorded_by_digest(repository: Path, names: CloudNames) -> None:
-    docker = Docker({"python:3.11.14-slim-bookworm": BASE})
-    bases = Builder(names, Buckets(), "abc", docker).bases([Unit("monitor", repository)])
-    assert bases == {"python:3.11.14-slim-bookworm": BASE}
+def test_a_build_starts_from_the_digests_to_which_tags_point_then(repository: Path, names: CloudNames) -> None:
+    beam = "apache/beam_python3.11_sdk:2.77.0"
+    launcher = "gcr.io/dataflow-templates-base/python311-template-launcher-base:latest"
+    others = {beam: "sha256:" + "c" * 64, launcher: "sha256:" + "d" * 64}
+    docker = Docker(others)
+    (built,) = Builder(names, Buckets(), "abc", docker).build([Unit("etl_beam", repository)])
+    assert built.bases == {PYTHON: BASE, **others}
+    assert docker.built_from == [
+        (f"{PYTHON}@{BASE}", ""),
+        (f"{PYTHON}@{BASE}", ""),
+        ("", f"{beam}@{others[beam]}"),
+        ("", f"{launcher}@{others[launcher]}"),
+        ("", "packages"),
+    ]
+
+
+def test_an_image_that_is_not_built_again_tells_what_it_was_built_from(
+    repository: Path, names: CloudNames
+) -> None:
+    docker, unit = Docker(), Unit("monitor", repository)
+    Builder(names, Buckets(), "abc", docker).build([unit])
+    docker.images[PYTHON] = "sha256:" + "e" * 64  # the tag moved
+    (again,) = Builder(names, Buckets(), "abc", docker).build([unit])
+    assert (again.fresh, again.bases) == (False, {PYTHON: BASE})
+    docker.labels = {}
+    (unlabelled,) = Builder(names, Buckets(), "abc", docker).build([unit])
+    assert unlabelled.bases == {}
+
+
+def test_units_of_one_release_start_from_the_same_base(repository: Path, names: CloudNames) -> None:
+    docker = Docker()
+    Builder(names, Buckets(), "abc", docker).build([Unit("monitor", repository), Unit("trainer", repository)])
+    assert [call[-1] for call in docker.calls].count(PYTHON) == 1
+
+
+def test_a_base_image_that_no_registry_has_stops_the_build(repository: Path, names: CloudNames) -> None:
+    docker = Docker()
+    del docker.images[PYTHON]
+    with pytest.raises(CommandFailed, match=f"no digest of the base image {PYTHON}"):
+        Builder(names, Buckets(), "abc", docker).build([Unit("monitor", repository)])
+    assert "build" not in docker.verbs()
+
+
+def test_a_base_image_that_is_named_by_its_digest_is_left_as_it_is() -> None:
+    text = f"FROM --platform=linux/amd64 a:1@{BASE} AS one\nFROM b:2\nCOPY --from=one /x /x\n"
+    assert pin(text, {f"a:1@{BASE}": BASE, "b:2": DIGEST}) == text.replace("b:2", f"b:2@{DIGEST}")
+
+
+def test_the_release_says_what_each_unit_was_built_from(
+    repository: Path, names: CloudNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr("caudal.backends.open_storage", lambda _: Buckets())
+    monkeypatch.setattr(Builder.__init__, "__defaults__", (Docker(),))
+    monkeypatch.setenv("CAUDAL_RELEASE", str(tmp_path / "release.json"))
+    before = {"trainer": "f" * 64, "monitor": "f" * 64}
+    (tmp_path / "release.json").write_text(
+        json.dumps({"release": 1, "commit": "a", "units": {"trainer": DIGEST}, "contents": before, "bases": {}})
+    )
+    told = CliRunner().invoke(
+        command, ["--env", "dev", "--unit", "monitor", "--unit", "ingest_function"], catch_exceptions=False
+    )
+    assert told.exit_code == 0
+    written = json.loads((tmp_path / "release.json").read_text())
+    built = {name: Unit(name, repository).content() for name in ("monitor", "ingest_function")}
+    assert written["contents"] == {"trainer": "f" * 64, **built}
+    assert written["bases"] == {"monitor": {PYTHON: BASE}}
 
 
 def test_another_environment_gets_the_same_bytes(repository: Path, names: CloudNames) -> None:
@@ -135,8 +209,14 @@ def test_publishing_names_configuration_images_and_template(
 ) -> None:
     environment = load_environment(repository / "environments" / "dev.yaml")
     buckets = Buckets()
-    digests = {"etl_beam": DIGEST, "trainer": BASE, "monitor": DIGEST}
-    done = publish(buckets, bank_contract, environment, names, digests, "abc")
+    content = Unit("trainer", repository).content()
+    release = Release(
+        release=1,
+        commit="abc",
+        units={"etl_beam": DIGEST, "trainer": BASE, "monitor": DIGEST},
+        contents={"trainer": content},
+    )
+    done = publish(buckets, bank_contract, environment, names, release)
     deployed = buckets.read_json(done.deployed)
     assert deployed == {
         "config": done.config,
@@ -146,12 +226,23 @@ def test_publishing_names_configuration_images_and_template(
                 "image": names.image("etl_beam", DIGEST),
                 "template": names.template_uri("etl_beam", DIGEST),
             },
-            "trainer": {"image": names.image("trainer", BASE)},
+            "trainer": {"image": names.image("trainer", BASE), "digest": content[:16]},
         },
     }
     assert buckets.read(f"{done.config}/contract.yaml").decode() == bank_contract.text
-    again = publish(buckets, bank_contract, environment, names, digests, "abc")
+    again = publish(buckets, bank_contract, environment, names, release)
     assert again == done
+
+
+def test_a_release_that_does_not_say_what_the_trainer_is_built_from_is_not_published(
+    repository: Path, names: CloudNames, bank_contract: Contract
+) -> None:
+    environment = load_environment(repository / "environments" / "dev.yaml")
+    release = Release(release=1, commit="abc", units={"etl_beam": DIGEST, "trainer": BASE})
+    buckets = Buckets()
+    with pytest.raises(ReleaseError, match="no content of 'trainer'"):
+        publish(buckets, bank_contract, environment, names, release)
+    assert not buckets.exists(f"{environment.places.artifacts}/config/deployed/bank_marketing.json")
 
 
 def test_the_run_after_a_deployment_is_one_for_a_release_and_period(repository: Path) -> None:

@@ -20,7 +20,13 @@ from tests.workflow.cloud import Buckets
 
 DIGEST = "sha256:" + "a" * 64
 UNITS = ("batch_scoring", "etl_beam", "ingest_function", "mlflow_server", "monitor", "serving", "trainer")
-RELEASE = {"release": 1, "commit": "abc", "units": dict.fromkeys(UNITS, DIGEST), "bases": {}}
+RELEASE = {
+    "release": 1,
+    "commit": "abc",
+    "units": dict.fromkeys(UNITS, DIGEST),
+    "contents": dict.fromkeys(UNITS, "c" * 64),
+    "bases": {},
+}
 ARTIFACTS = "gs://caudal-dev-000000-artifacts"
 
 
@@ -105,6 +111,8 @@ def test_configuration_is_published_before_the_first_stack_is_applied(
     monkeypatch.setattr(stacks_module, "Stacks", Stacks)
     assert called(apply_command, "--env", "dev").output == "foundation: applied\n"
     assert published == [True]
+    told = json.loads(called(apply_command, "--env", "dev", "--json").output)
+    assert told == {"applied": ["foundation"], "digest": stacks_module.plan_digest([])}
 
 
 def test_a_plan_that_changed_is_not_applied(buckets: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_every_dockerfile_copies_what_its_context_has(repository: Path) -> None:
                 assert (context / source).exists(), f"{unit.name}: {source}"
 
 
-# Google publishes no versions of it; what was built from is in release.json, by digest.
+# Google publishes no versions of it; a build starts from the digest that it has then, and release.json says which.
 UNVERSIONED = {"gcr.io/dataflow-templates-base/python311-template-launcher-base:latest"}
 # Dataflow's boot program sets up the worker as root.
 AS_ROOT = {"etl_beam"}

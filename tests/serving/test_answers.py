@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from caudal.contract import Contract
+from caudal.backends import open_storage
+from caudal.contract import Contract, parse_contract
 from caudal.environment import Environment
 from caudal.package import Encoder, ModelPackage
 from serving.instances import Instance
 from serving.models import ServedModel, contributions
 from serving.prediction_log import PredictionLog
-from tests.serving.made import Served, lines
+from tests.serving.made import Served, lines, make_model, promote, served
 
 
 def example(server: Served) -> dict[str, Any]:
@@ -124,6 +125,33 @@ def test_as_many_reasons_are_told_as_are_asked_for(bank_server: Served) -> None:
         "/v1/predict/batch", json={"instances": [row] * 2}, params={"reasons": 2}
     ).json()
     assert [len(one["reasons"]) for one in told["predictions"]] == [2, 2]
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_who_asks_for_reasons_without_a_number_gets_as_many_as_the_contract_says(
+    most: int | None,
+    bank_contract: Contract,
+    local_environment: Environment,
+    all_bank_rows: pa.Table,
+) -> None:
+    contract = parse_contract(bank_contract.text + (f"\nserving: {{reasons: {most}}}\n" if most else ""))
+    storage = open_storage(local_environment)
+    promote(
+        storage, local_environment, make_model(storage, local_environment, contract, all_bank_rows.slice(0, 900))
+    )
+    with served(contract, local_environment, storage) as server:
+        row = example(server)
+        for query in ("reasons", "reasons="):
+            answer = server.client.post(f"/v1/predict?{query}", json=row)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["reasons"]) == (most or 5)
+        batch = server.client.post("/v1/predict/batch?reasons", json={"instances": [row] * 2}).json()
+        assert [len(one["reasons"]) for one in batch["predictions"]] == [most or 5] * 2
+        assert "reasons" not in server.client.post("/v1/predict", json=row).json()
+        for path in server.client.get("/openapi.json").json()["paths"].values():
+            for parameter in path.get("post", {}).get("parameters", []):
+                assert parameter["allowEmptyValue"]
+                assert f"Without a number (`?reasons`) {most or 5}," in parameter["description"]
 
 
 def test_each_prediction_is_a_line_that_is_there_when_the_answer_comes(

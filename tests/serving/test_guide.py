@@ -18,7 +18,7 @@ import pytest
 from caudal.environment import Environment
 from caudal.package import ModelPackage
 from serving.app import create_app
-from tests.docs.test_docs import blocks, commands
+from tests.docs.pages import blocks, commands
 
 
 @pytest.fixture(scope="module")

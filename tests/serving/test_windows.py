@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from caudal.backends import open_storage
+from caudal.backends import open_storage, open_warehouse
 from caudal.contract import Contract, load_contract
 from caudal.entity_state import Publications, entities
-from caudal.environment import Environment
+from caudal.environment import Environment, load_environment
 from caudal.package import Encoder, ModelPackage
+from caudal.storage.files import file_path
+from caudal.tables import warehouse_table
+from data.wallet.files import write_files
+from data.wallet.simulator import Simulation
 from etl_beam.calendar_features import calendar_features
+from pipeline.local_executor import LocalExecutor
+from pipeline.runs import begin_run
 from serving.instances import InstanceReader
 from tests.etl.conftest import World as EtlWorld
 from tests.serving.made import lines, make_model, promote, served, until
@@ -24,6 +30,7 @@ from tests.world import World
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = START + 60 * DAY
+ROWS = 5_000
 
 
 def transactions(count: int, seed: int = 0) -> dict[str, Any]:
@@ -79,6 +86,26 @@ def package(world: World, rows: pa.Table) -> ModelPackage:
     return made
 
 
+@pytest.fixture(scope="module")
+def simulated(
+    wallet: Contract, repository: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Environment, pa.Table]:
+    """The warehouse's rows after simulated files have gone through ingest and ETL, and where they are."""
+    environment = load_environment(repository / "environments" / "local.yaml", tmp_path_factory.mktemp("wallet"))
+    landing = file_path(environment.landing(wallet.name))
+    # Windows reach back 37 days.
+    simulation = Simulation(ROWS, seed=3, days=60)
+    files = list(write_files(simulation, landing, days_a_file=7))
+    run = begin_run(open_storage(environment), wallet, environment, files[-1].landed_at, reason="test")
+    for step in ("ingest", "etl"):
+        LocalExecutor().execute_step(run, step)
+    table = warehouse_table(wallet)
+    with open_warehouse(environment) as warehouse:
+        rows = warehouse.query(f"SELECT * FROM {table.sql_name} ORDER BY occurred_at, transaction_id")
+    assert rows.num_rows == sum(file.rows for file in files)
+    return environment, rows
+
+
 def derived(contract: Contract) -> list[str]:
     return [name for window in contract.features.windows for name in window.feature_names()]
 
@@ -101,6 +128,32 @@ def test_rows_with_their_aggregates_are_scored_over_http_as_offline(
     assert np.abs(np.array([one["score"] for one in made]) - package.score(rows)).max() < 1e-6
     assert [one["key"] for one in made] == rows.column("transaction_id").to_pylist()
     assert all(one["state"] == {} for one in made)
+
+
+def test_every_row_that_etl_made_is_scored_over_http_as_offline(
+    wallet: Contract, simulated: tuple[Environment, pa.Table]
+) -> None:
+    environment, rows = simulated
+    storage = open_storage(environment)
+    package = make_model(storage, environment, wallet, rows)
+    promote(storage, environment, package)
+    offline = package.score(rows)
+    # Windows with something in them, and scores that differ from row to row.
+    assert rows.num_rows > 0.8 * ROWS
+    assert [name for name in derived(wallet) if len(rows.column(name).unique()) < 2] == []
+    assert len(np.unique(offline)) > 100
+    instances = requests(wallet, rows, derived(wallet))
+    online: list[float] = []
+    with served(wallet, environment, storage) as server:
+        for start in range(0, len(instances), 1000):
+            answer = server.client.post("/v1/predict/batch", json={"instances": instances[start : start + 1000]})
+            assert answer.status_code == 200, answer.text
+            made = answer.json()["predictions"]
+            assert [one["key"] for one in made] == [
+                one["transaction_id"] for one in instances[start : start + 1000]
+            ]
+            online += [one["score"] for one in made]
+    assert np.abs(np.array(online) - offline).max() < 1e-6
 
 
 @pytest.mark.parametrize(

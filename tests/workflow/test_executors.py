@@ -21,7 +21,7 @@ from caudal.contract import Contract
 from caudal.environment import Environment, parse_environment
 from caudal.errors import CaudalError, StepFailed
 from caudal.identity import parse_instant
-from caudal.step import StepContext
+from caudal.step import Run, StepContext
 from caudal.storage import Storage
 from pipeline.local_executor import LocalExecutor
 from pipeline.runs import RunRecord, begin_run, read_record
@@ -134,7 +134,7 @@ class World:
                 "image": "registry/etl@sha256:1",
                 "template": "gs://bank-artifacts/templates/etl_beam/1.json",
             },
-            "trainer": {"image": "registry/trainer@sha256:1"},
+            "trainer": {"image": "registry/trainer@sha256:1", "digest": "0123456789abcdef"},
         }
         deployed = {"config": "gs://bank-artifacts/config/1/payments", "commit": "abc", "units": units}
         self.cloud.buckets.write_json(f"gs://bank-artifacts/config/deployed/{contract.name}.json", deployed)
@@ -269,7 +269,19 @@ def test_the_run_names_its_reason_its_commit_and_the_configuration_that_was_depl
         "config": "gs://bank-artifacts/config/1/payments",
         "reason": "code",
         "commit": "abc",
+        "trainer": "0123456789abcdef",
     }
+    assert Run.from_json(run).trainer == "0123456789abcdef"
+
+
+def test_a_release_that_was_published_without_its_digests_still_runs(world: Any) -> None:
+    done = world()
+    name = "gs://bank-artifacts/config/deployed/payments.json"
+    deployed = done.cloud.buckets.read_json(name)
+    del deployed["units"]["trainer"]["digest"]
+    done.cloud.buckets.write_json(name, deployed)
+    assert done.start()["result"]["status"] == "succeeded"
+    assert done.cloud.buckets.read_json(f"{RUN}/run.json")["trainer"] == ""
 
 
 def test_a_second_start_of_the_same_run_does_nothing(world: Any) -> None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from caudal.contract.columns import KEY_TYPES, ORDERED_TYPES, VERSION_TYPES
 from caudal.contract.modelling import TASK_METRICS, XgboostParameters
+from caudal.contract.monitoring import LIVE_METRICS
 from caudal.yaml_document import Path
 
 if TYPE_CHECKING:
@@ -315,6 +316,13 @@ def _model_mismatches(contract: Contract) -> Iterator[Mismatch]:
         if name is not None and written and name not in known:
             mend = f"choose one of {', '.join(known)}"
             yield Mismatch(path, f"a {contract.task} task has no metric '{name}'", mend)
+    for limited in contract.monitor.quality.limits:
+        if limited not in LIVE_METRICS[contract.task]:
+            yield Mismatch(
+                ("monitor", "quality", "limits", limited),
+                f"a {contract.task} task has no metric '{limited}'",
+                f"choose one of {', '.join(LIVE_METRICS[contract.task])}",
+            )
     for part in ("calibration", "threshold"):
         if getattr(model, part) is not None and contract.task != "binary":
             yield Mismatch(("model", part), f"a {contract.task} task has no {part}", f"remove '{part}'")

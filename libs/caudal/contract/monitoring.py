@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from caudal.contract.modelling import Metric
+from caudal.contract.modelling import TASK_METRICS, Metric, Task
 from caudal.contract.values import Duration
 from caudal.yaml_document import Section
 
 DriftMeasure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "chi_square"]
 Trigger = Literal["drift", "quality", "new_data", "code"]
+LIVE_METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": (*TASK_METRICS["binary"], "precision", "recall", "calibration_error"),
+    "multiclass": TASK_METRICS["multiclass"],
+    "regression": TASK_METRICS["regression"],
+}
 
 
 class Drift(Section):
@@ -67,10 +73,11 @@ class OutOfRange(Section):
 
 
 class Volume(Section):
-    """How many rows a run brings, beside the median of the runs before it.
+    """How many rows a run brings, beside the median of the runs before it that brought any.
 
     Attributes:
-        at_least: fewer than this share of the usual number is an alarm; none when absent.
+        at_least: fewer than this share of the usual number is an alarm; none when absent. A run that brings
+            nothing is one too, so leave it out where runs start more often than files land.
         at_most: more than this multiple of the usual number is an alarm; none when absent.
         of_last: how many of the latest runs say what is usual; with fewer than three there is no alarm.
     """
@@ -80,15 +87,39 @@ class Volume(Section):
     of_last: int = Field(default=8, ge=3)
 
 
+class Limit(Section):
+    """Between which bounds a figure of live quality must lie, whatever the validation's was.
+
+    An alarm needs both: a figure beyond the bound, and an interval that lies beyond it.
+
+    Attributes:
+        at_least: the lower bound; none when absent.
+        at_most: the upper bound; none when absent.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Limit:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a limit needs 'at_least' or 'at_most'")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("'at_least' is above 'at_most'")
+        return self
+
+
 class Quality(Section):
     """How far live quality may fall below the figure of the champion's validation.
 
     An alarm needs both: a loss larger than allowed, and a figure clearly below the validation's (the upper bound
-    of its bootstrap interval).
+    of its interval).
 
     Attributes:
-        metric: the figure that decides; others are measured beside it.
+        metric: the figure that is held against the validation's; others are measured beside it.
         allowed_loss: in the metric's own unit.
+        limits: fixed bounds by metric: those of the task, and for a binary one `precision`, `recall` and
+            `calibration_error` too.
         minimum_rows: judged are the predictions whose labels became due since the run before; when they are
             fewer than this, the champion's latest due predictions up to this number; with fewer still, none.
         maximum_rows: at most so many of the latest predictions are judged.
@@ -98,10 +129,23 @@ class Quality(Section):
 
     metric: Metric = "auc"
     allowed_loss: float = Field(default=0.05, ge=0)
+    limits: dict[str, Limit] = Field(default_factory=dict)
     minimum_rows: int = Field(default=200, gt=0)
     maximum_rows: int = Field(default=100_000, gt=0)
     level: float = Field(default=0.90, gt=0.5, lt=1)
     samples: int = Field(default=200, ge=100)
+
+
+class Time(Section):
+    """How long the model's own work may take.
+
+    Attributes:
+        training: one training, as the run that follows it measures it; no alarm when absent.
+        scoring: the scoring of one run's rows; no alarm when absent.
+    """
+
+    training: Duration | None = None
+    scoring: Duration | None = None
 
 
 class Trial(Section):
@@ -133,6 +177,7 @@ class Monitor(Section):
         drift: of each feature.
         prediction_drift: of the champion's scores.
         fresh_within: the newest event may be so old; no alarm when absent.
+        remind_every: an alarm that stands is told when it begins and when it ends, and again after each such time.
         false_alarms: the false discovery rate (Benjamini-Hochberg) over all that one run tests feature by feature.
     """
 
@@ -144,8 +189,17 @@ class Monitor(Section):
     volume: Volume = Volume()
     quality: Quality = Quality()
     trial: Trial = Trial()
+    time: Time = Time()
     fresh_within: Duration | None = None
+    remind_every: Duration = Field(default="7d", validate_default=True)
     false_alarms: float = Field(default=0.01, gt=0, lt=1)
+
+    @field_validator("remind_every")
+    @classmethod
+    def _some_time(cls, length: timedelta) -> timedelta:
+        if not length:
+            raise ValueError("a reminder needs some time, such as 7d, to have passed")
+        return length
 
 
 class Budget(Section):
