@@ -66,6 +66,12 @@ ELSEWHERE = {
     "make ui": Elsewhere(
         "serves until it is ended", "tests/docs/test_commands.py", 'recipe("make ui")', "mlflow ui"
     ),
+    "make picture": Elsewhere(
+        "changes a picture of the repository",
+        "tests/report/test_report.py",
+        "take(report, picture",
+        "docs/picture.py",
+    ),
     "make synth checkov rehearse": Elsewhere(
         "takes minutes", CHECK, "make synth checkov rehearse", "infra.rehearsal.rehearse"
     ),
