@@ -17,7 +17,7 @@ from caudal.contract import Contract
 from caudal.environment import Environment
 from caudal.event_time import event_dates, event_times
 from caudal.identity import digest, format_instant, run_id
-from caudal.labels import encode_labels
+from caudal.labels import classes, encode_labels
 from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.step import Run, StepContext
@@ -98,8 +98,11 @@ class World:
         uri = self.environment.packages(self.contract.name, "xgboost", version)
         encoder = Encoder.fit(self.contract, [training])
         matrix = xgb.DMatrix(encoder.encode(training), encode_labels(self.contract, training))
-        objective = "binary:logistic" if self.contract.task == "binary" else "reg:squarederror"
-        booster = xgb.train({"objective": objective, "max_depth": 3, "nthread": 1}, matrix, 10)
+        objective = {"binary": "binary:logistic", "multiclass": "multi:softprob"}
+        parameters = {"objective": objective.get(self.contract.task, "reg:squarederror"), "max_depth": 3}
+        if self.contract.task == "multiclass":
+            parameters["num_class"] = len(classes(self.contract))
+        booster = xgb.train({**parameters, "nthread": 1}, matrix, 10)
         given = booster.predict(matrix) if scores is None else scores
         times = event_times(self.contract, training.column(self.contract.event_time)).to_pylist()
         span = {
@@ -146,6 +149,7 @@ class World:
         scores: Any,
         as_of: datetime,
         table: Table | None = None,
+        decisions: Any = None,
     ) -> None:
         """Puts scores into the predictions, or into another such table, as if a run had made them."""
         table = table or predictions_table(self.contract)
@@ -153,7 +157,7 @@ class World:
         self.loads += 1
         values = [
             keys, times, event_dates(self.contract, pa.array(times, pa.timestamp("us", tz="UTC"))), scores,
-            ["yes"] * count, [promotion.version] * count, [as_of] * count,
+            decisions or ["yes"] * count, [promotion.version] * count, [as_of] * count,
         ]  # fmt: skip
         arrays = [_array(v, t) for v, t in zip(values, table.schema.types, strict=True)]
         self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"predicted-{self.loads}")

@@ -29,13 +29,13 @@ DATABASE = "caudal.duckdb"
 READY = "READY"
 
 SHAPES: Mapping[str, str] = {
-    "even": "",
-    "hot": "terminal_id = CASE WHEN hash(transaction_id) % 2 = 0 THEN 0 ELSE terminal_id END",
-    "few": "customer_id = customer_id % 5, terminal_id = terminal_id % 5",
-    "many": "customer_id = hash(transaction_id) % 100000, terminal_id = hash(transaction_id, 1) % 100000",
+    "even": "{entity}",
+    "hot": "CASE WHEN hash({key}) % 2 = 0 THEN 0 ELSE {entity} END",
+    "few": "{entity} % 5",
+    "many": "hash({key}, {number}) % 100000",
 }
-"""How the simulated rows are spread over entities, by what is set in the lake: as simulated; half of them at one
-terminal; over five customers and five terminals; over 100,000 of each."""
+"""How rows are spread over entities, as an entity's column in DuckDB's SQL: as simulated; half of them with one
+entity of each kind; over five of each; over 100,000 of each."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ class Workspace:
         shutil.rmtree(self.base, ignore_errors=True)
         fill(self.base, self.rows, seed)
         context = open_context(self.base)
-        if SHAPES[self.shape]:
+        if self.shape != "even":
             with duckdb.connect(str(self.base / DATABASE)) as con:
-                con.execute(f"UPDATE {lake_table(context.contract).sql_name} SET {SHAPES[self.shape]}")
+                con.execute(
+                    f"UPDATE {lake_table(context.contract).sql_name} SET {self._entities(context.contract)}"
+                )
         self.lake.mkdir(parents=True, exist_ok=True)
         for old in self.lake.iterdir():
             old.unlink()
@@ -97,6 +99,13 @@ class Workspace:
         ledger = Path("artifacts") / "ledger"
         shutil.copytree(self.base / ledger, folder / ledger)
         return folder
+
+    def _entities(self, contract: Contract) -> str:
+        entities = dict.fromkeys(window.entity for window in contract.features.windows)
+        return ", ".join(
+            f"{entity} = {SHAPES[self.shape].format(entity=entity, key=contract.key, number=number)}"
+            for number, entity in enumerate(entities)
+        )
 
 
 def run_engine(run: Callable[[Workspace, Path], None]) -> None:

@@ -148,7 +148,7 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
     from pipeline.report.tracked import track
 
     goes_on = replay.prepare(fresh=fresh)
-    progress = Progress(screen, replay.contract.monitor.quality.metric)
+    progress = Progress(screen, replay.contract.live_metric)
     if screen is not None:
         screen.print(
             f"{'Going on with the' if goes_on else 'The'} replay of {replay.contract.name}, by {replay.every}"

@@ -117,7 +117,7 @@ def _reported(
         first=min([periods[0].since, *(event.at for event in events)]),
         last=max([last, *(event.at for event in events)]),
         metric=contract.gate.metric,
-        monitored=contract.monitor.quality.metric,
+        monitored=contract.live_metric,
         pooled=summary["pooled"],
         quality=_quality(contract, scored, periods[0].since, last),
         drift=_drift(contract, warehouse, records[0].run.as_of, last),

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from caudal.labels import encode_labels
+from caudal.contract.monitoring import LIVE_METRICS
+from caudal.labels import classes, encode_labels
 from caudal.metrics import (
-    BY_TASK,
     Interval,
     auc_interval,
     bootstrap_metric,
@@ -27,6 +29,8 @@ from caudal.tables import monitoring_table, predictions_table, warehouse_table
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
+    from caudal.contract import Contract
+    from caudal.contract.modelling import Task
     from caudal.contract.monitoring import Limit, Quality
     from caudal.package import ModelPackage
     from caudal.promotions import Promotion, Promotions
@@ -68,7 +72,7 @@ def due_predictions(context: StepContext, promotions: Promotions, champion: Prom
     # A champion that was confirmed or rolled back to has more than one entry.
     lives = [e.as_of for e in promotions.history() if e.role == "champion" and e.version == champion.version]
     answer = context.warehouse.query(
-        f"SELECT w.{quoted(contract.label.column)}, p.score, "
+        f"SELECT w.{quoted(contract.label.column)}, p.score, p.prediction, "
         "(p.event_time > @due_before OR w._ingested_at > @previous) AS newly_due "
         f"FROM {target.sql_name} AS p JOIN {source.sql_name} AS w ON w.{quoted(contract.key)} = p.key "
         f"WHERE p.model_version = @version AND w._first_as_of > @live_since AND p.event_time <= @due "
@@ -83,7 +87,7 @@ def due_predictions(context: StepContext, promotions: Promotions, champion: Prom
         },
     )
     labels = encode_labels(contract, answer)
-    scores = np.asarray(answer.column("score").to_numpy(), dtype=np.float64)
+    scores = _scores(contract, answer)
     new = np.asarray(answer.column("newly_due").to_numpy(zero_copy_only=False), dtype=bool)
     count = int(new.sum())
     if count >= quality.minimum_rows:
@@ -100,7 +104,7 @@ def quality_of(context: StepContext, package: ModelPackage, judged: Judged) -> l
     for name, figure in figures(contract.task, package.threshold).items():
         value = figure(judged.labels, judged.scores)
         one = Measurement(f"live_{name}", None if math.isnan(value) else value, judged.rows)
-        if name == quality.metric:
+        if name == contract.live_metric:
             one = _against_validation(context, package, judged, one)
         limit = quality.limits.get(name)
         if limit is not None and one.kind is None:
@@ -113,7 +117,7 @@ def deciding_figure(
     context: StepContext, judged: Judged, measured: Sequence[Measurement]
 ) -> dict[str, Any] | None:
     """The contract's own figure as a step's result says it; None where there are too few labels."""
-    name = context.contract.monitor.quality.metric
+    name = context.contract.live_metric
     for one in measured:
         if one.measure == f"live_{name}" and one.value is not None:
             return {
@@ -126,14 +130,19 @@ def deciding_figure(
     return None
 
 
-def figures(task: str, threshold: float | None) -> Mapping[str, Callable[[Array, Array], float]]:
+def _scores(contract: Contract, predictions: pa.Table) -> Array:
+    """The scores as metrics take them. Of several classes only the decision counts: 1 for it, and 0 for others."""
+    if contract.task != "multiclass":
+        return np.asarray(predictions.column("score").to_numpy(), dtype=np.float64)
+    named = classes(contract)
+    decided = pc.index_in(predictions.column("prediction"), pa.array(named, pa.string())).to_numpy()
+    return np.eye(len(named))[decided]
+
+
+def figures(task: Task, threshold: float | None) -> Mapping[str, Callable[[Array, Array], float]]:
     """The metrics that are measured of a task, by name."""
-    named: dict[str, Callable[[Array, Array], float]] = {
-        name: metric(name, task, threshold) for name in BY_TASK[task]
-    }
-    if task == "binary":
-        named["calibration_error"] = calibration_error
-    return named
+    own = {"calibration_error": calibration_error}
+    return {name: own.get(name) or metric(name, task, threshold) for name in LIVE_METRICS[task]}
 
 
 def validation_figure(package: ModelPackage, name: str) -> float | None:
@@ -145,16 +154,16 @@ def validation_figure(package: ModelPackage, name: str) -> float | None:
 def _against_validation(
     context: StepContext, package: ModelPackage, judged: Judged, one: Measurement
 ) -> Measurement:
-    quality = context.contract.monitor.quality
-    validated = validation_figure(package, quality.metric)
+    quality, name = context.contract.monitor.quality, context.contract.live_metric
+    validated = validation_figure(package, name)
     if validated is None or one.value is None:
         return one
-    way = sign(quality.metric)
+    way = sign(name)
     threshold = validated - way * quality.allowed_loss
     compared = replace(one, threshold=threshold)
     if way * (threshold - one.value) <= 0:
         return compared
-    interval = _interval(context, package, judged, quality.metric)
+    interval = _interval(context, package, judged, name)
     best = interval.high if way > 0 else interval.low
     if not way * (validated - best) > 0:
         return compared

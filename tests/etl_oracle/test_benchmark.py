@@ -75,7 +75,7 @@ def test_a_lake_is_made_again_when_what_it_follows_from_has_changed(measured: Pa
     assert ready.read_text() != "by another simulator"
 
 
-def test_half_of_all_rows_are_at_one_terminal_in_the_hot_shape(measured: Path) -> None:
+def test_one_entity_owns_half_of_all_rows_in_the_hot_shape(measured: Path) -> None:
     with duckdb.connect(str(Workspace(measured, ROWS, "hot").base / DATABASE), read_only=True) as connection:
         [[share]] = connection.sql("SELECT avg(CAST(terminal_id = 0 AS INT)) FROM lake.wallet").fetchall()
     assert 0.45 < share < 0.55

@@ -305,24 +305,21 @@ def _label_mismatches(contract: Contract) -> Iterator[Mismatch]:
 
 
 def _model_mismatches(contract: Contract) -> Iterator[Mismatch]:
-    model, known = contract.model, TASK_METRICS[contract.task]
-    asked: list[tuple[Path, str | None]] = [
-        (("gate", "metric"), contract.gate.metric),
-        (("monitor", "quality", "metric"), contract.monitor.quality.metric),
-        (("model", "search", "metric"), model.search.metric if model.search else None),
+    model, known, live = contract.model, TASK_METRICS[contract.task], LIVE_METRICS[contract.task]
+    quality = ("monitor", "quality")
+    asked: list[tuple[Path, str | None, tuple[str, ...], str]] = [
+        (("gate", "metric"), contract.gate.metric, known, ""),
+        (("model", "search", "metric"), model.search.metric if model.search else None, known, ""),
+        ((*quality, "metric"), contract.monitor.quality.metric, live, " for live predictions"),
+        *(
+            ((*quality, "limits", name), name, live, " for live predictions")
+            for name in contract.monitor.quality.limits
+        ),
     ]
-    for path, name in asked:
-        written = path in contract._document.lines or path[0] == "gate"
-        if name is not None and written and name not in known:
-            mend = f"choose one of {', '.join(known)}"
-            yield Mismatch(path, f"a {contract.task} task has no metric '{name}'", mend)
-    for limited in contract.monitor.quality.limits:
-        if limited not in LIVE_METRICS[contract.task]:
-            yield Mismatch(
-                ("monitor", "quality", "limits", limited),
-                f"a {contract.task} task has no metric '{limited}'",
-                f"choose one of {', '.join(LIVE_METRICS[contract.task])}",
-            )
+    for path, name, metrics, what in asked:
+        if name is not None and name not in metrics:
+            mend = f"choose one of {', '.join(metrics)}"
+            yield Mismatch(path, f"a {contract.task} task has no metric '{name}'{what}", mend)
     for part in ("calibration", "threshold"):
         if getattr(model, part) is not None and contract.task != "binary":
             yield Mismatch(("model", part), f"a {contract.task} task has no {part}", f"remove '{part}'")

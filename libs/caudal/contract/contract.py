@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from caudal.contract.columns import Column, Source
 from caudal.contract.features import Feature, Features
 from caudal.contract.modelling import Gate, Label, Model, Task
-from caudal.contract.monitoring import Monitor, Retrain
+from caudal.contract.monitoring import LIVE_METRICS, Monitor, Retrain
 from caudal.contract.serving import Serving
 from caudal.yaml_document import Document, Section
 
@@ -70,6 +70,11 @@ class Contract(Section):
     def where(self, *path: str | int) -> str:
         """`file:line` at which a part of the contract was written."""
         return self._document.where(path)
+
+    @property
+    def live_metric(self) -> str:
+        """The figure by which the quality of live predictions is judged."""
+        return self.monitor.quality.metric or LIVE_METRICS[self.task][0]
 
     def model_features(self) -> tuple[Feature, ...]:
         """Every input of the model, in order."""

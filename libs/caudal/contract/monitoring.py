@@ -13,9 +13,10 @@ from caudal.yaml_document import Section
 
 DriftMeasure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "chi_square"]
 Trigger = Literal["drift", "quality", "new_data", "code"]
+# Of several classes a prediction keeps the decision and its probability, so no figure that needs them all.
 LIVE_METRICS: dict[Task, tuple[str, ...]] = {
     "binary": (*TASK_METRICS["binary"], "precision", "recall", "calibration_error"),
-    "multiclass": TASK_METRICS["multiclass"],
+    "multiclass": ("accuracy", "f1"),
     "regression": TASK_METRICS["regression"],
 }
 
@@ -116,9 +117,11 @@ class Quality(Section):
     of its interval).
 
     Attributes:
-        metric: the figure that is held against the validation's; others are measured beside it.
+        metric: the figure that is held against the validation's; others are measured beside it. When absent, `auc`
+            of a binary task, `accuracy` of a multiclass one, `rmse` of a regression.
         allowed_loss: in the metric's own unit.
-        limits: fixed bounds by metric: those of the task, and for a binary one `precision`, `recall` and
+        limits: fixed bounds by metric: those of the task (of a multiclass one `accuracy` and `f1`, as predictions
+            keep the decision and its probability alone), and for a binary one `precision`, `recall` and
             `calibration_error` too.
         minimum_rows: judged are the predictions whose labels became due since the run before; when they are
             fewer than this, the champion's latest due predictions up to this number; with fewer still, none.
@@ -127,7 +130,7 @@ class Quality(Section):
         samples: bootstrap samples.
     """
 
-    metric: Metric = "auc"
+    metric: Metric | None = None
     allowed_loss: float = Field(default=0.05, ge=0)
     limits: dict[str, Limit] = Field(default_factory=dict)
     minimum_rows: int = Field(default=200, gt=0)
