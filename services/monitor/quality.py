@@ -136,7 +136,7 @@ def _scores(contract: Contract, predictions: pa.Table) -> Array:
         return np.asarray(predictions.column("score").to_numpy(), dtype=np.float64)
     named = classes(contract)
     decided = pc.index_in(predictions.column("prediction"), pa.array(named, pa.string())).to_numpy()
-    return np.eye(len(named))[decided]
+    return np.asarray(np.eye(len(named))[decided])
 
 
 def figures(task: Task, threshold: float | None) -> Mapping[str, Callable[[Array, Array], float]]:
