@@ -7,6 +7,9 @@ from pydantic import Field
 from caudal.contract.values import Duration
 from caudal.yaml_document import Section
 
+STDOUT = "stdout"
+"""What `prediction_log` says where lines go to standard output."""
+
 
 class ChallengerTraffic(Section):
     """What a challenger does while there is one.
@@ -62,4 +65,4 @@ class ServingSettings(Section):
     request_within: Duration = Field(default="10s", validate_default=True)
     rate: RateLimit | None = None
     drain: Duration = Field(default="8s", validate_default=True)
-    prediction_log: str = "stdout"
+    prediction_log: str = STDOUT
