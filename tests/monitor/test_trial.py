@@ -13,20 +13,21 @@ from caudal.contract.monitoring import Trial
 from caudal.promotions import Promotion, Promotions
 from caudal.tables import shadow_table
 from monitor.step import outcomes
-from monitor.trial import Losses, judge
+from monitor.paired import Paired
+from monitor.trial import judge
 from tests.world import World, day, payments
 
 FEBRUARY, MARCH, APRIL = day("2026-02-01"), day("2026-03-01"), day("2026-04-01")
 
 
-def losses(champion: np.ndarray, challenger: np.ndarray) -> Losses:
-    return Losses(
+def losses(champion: np.ndarray, challenger: np.ndarray) -> Paired:
+    return Paired(
         len(champion), champion.sum(), challenger.sum(), (champion**2).sum(), (challenger**2).sum(),
         (champion * challenger).sum(),
     )  # fmt: skip
 
 
-def drawn(advantage: float, rows: int = 4000) -> Losses:
+def drawn(advantage: float, rows: int = 4000) -> Paired:
     generator = np.random.default_rng(4)
     champion = generator.beta(1, 5, rows)
     noise = generator.normal(0, 0.05, rows)
@@ -52,19 +53,19 @@ def test_the_advantage_of_sums_is_that_of_rows() -> None:
     ],
 )
 def test_a_verdict_needs_a_proof(advantage: float, too_long: bool, verdict: str, reason: str) -> None:
-    outcome = judge(drawn(advantage), Trial(margin=0), too_long)
+    outcome = judge(drawn(advantage), None, Trial(margin=0), too_long)
     assert (outcome.verdict, outcome.reason) == (verdict, reason)
 
 
 def test_within_the_margin_a_challenger_that_is_no_worse_is_promoted() -> None:
-    outcome = judge(drawn(0.0, rows=40_000), Trial(margin=0.02), False)
+    outcome = judge(drawn(0.0, rows=40_000), None, Trial(margin=0.02), False)
     assert outcome.verdict == "promote"
     assert outcome.reason == "proven to lose at most 1.02 times what the champion loses"
 
 
 def test_nothing_is_decided_on_fewer_rows_than_the_minimum() -> None:
-    assert judge(drawn(0.5, rows=499), Trial(minimum_rows=500), False).verdict == "go on"
-    assert judge(drawn(0.5, rows=500), Trial(minimum_rows=500), False).verdict == "promote"
+    assert judge(drawn(0.5, rows=499), None, Trial(minimum_rows=500), False).verdict == "go on"
+    assert judge(drawn(0.5, rows=500), None, Trial(minimum_rows=500), False).verdict == "promote"
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_losses_are_brier_scores_of_due_rows_that_both_scored(
 ) -> None:
     world, champion, challenger = trying
     labels, plain, other = score_both(world, champion, challenger, quality=0.0)
-    found = outcomes(world.context(APRIL))["trial"]
+    found = outcomes(world.context(APRIL))["trial"]["paired"]
     assert found["rows"] == len(labels)
     assert found["champion_loss"] == pytest.approx(np.mean((plain - labels) ** 2), abs=1e-8)
     assert found["challenger_loss"] == pytest.approx(np.mean((other - labels) ** 2), abs=1e-8)
@@ -122,7 +123,7 @@ def test_a_challenger_that_proves_better_becomes_champion_once(
     assert (head.version, head.role, head.as_of) == (challenger.version, "champion", APRIL)
     assert "proven to be better" in head.reason
     assert head.evidence["champion"] == champion.version
-    assert head.evidence["rows"] == first["trial"]["rows"]
+    assert head.evidence["paired"]["rows"] == first["trial"]["paired"]["rows"]
     assert len(ledger(world).history()) == 3
     assert ledger(world).challenger() is None
 
@@ -183,6 +184,6 @@ def test_other_labels_have_their_losses(small_contract: Any, local_environment: 
     world.predicted(
         challenger, columns["payment"], columns["paid_at"], [0.5] * 300, MARCH, table=shadow_table(contract)
     )
-    found = outcomes(world.context(day("2026-05-01")))["trial"]
+    found = outcomes(world.context(day("2026-05-01")))["trial"]["paired"]
     assert found["rows"] == 300
     assert found["champion_loss"] == pytest.approx(expected)
