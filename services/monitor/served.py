@@ -2,8 +2,8 @@
 
 A run takes up the lines that no run before it has taken up. It stages them, writes down what it found and how far
 it read, and loads them under an id of the run. A run that is killed in between and repeated loads what it had
-staged, and not what was logged meanwhile: that is for the next run. Lines are told apart by their own id, so one
-that is read again, or was logged twice, counts once.
+staged, and not what was logged meanwhile: that is for the next run, which also loads what a killed one left. Lines
+are told apart by their own id, so one that is read again, or was logged twice, counts once.
 """
 
 from __future__ import annotations
@@ -76,37 +76,42 @@ class _Collection:
         self._context = context
         self._table = served_table(context.contract)
         self._records = context.environment.ledger(context.contract.name, "served")
-        self._load_id = _load_id(context.contract.name, context.run.id)
-        self._staged = context.environment.staging(context.contract.name, "served", f"{self._load_id}.parquet")
 
     def collect(self) -> Collected:
-        context, own = self._context, f"{self._context.run.id}.json"
-        known = self._known(own)
-        if known is None:
+        own = self._context.run.id
+        known = self._record(own) if f"{own}.json" in self._context.storage.names(self._records) else None
+        if known is None or not self._finish(own, known):
             known = self._stage()
-            context.storage.write_json(join(self._records, own), asdict(known))
-        if known.rows:
-            context.warehouse.load(self._table, [self._staged], self._load_id)
-        context.storage.delete(self._staged)
+            self._context.storage.write_json(join(self._records, f"{own}.json"), asdict(known))
+            self._finish(own, known)
         return known
 
-    def _known(self, own: str) -> Collected | None:
-        """What this run wrote down before, when it was loaded or can still be."""
-        if own not in self._context.storage.names(self._records):
-            return None
-        known = Collected(**self._context.storage.read_json(join(self._records, own)))
-        if not known.rows or self._context.storage.exists(self._staged):
-            return known
-        return known if self._context.warehouse.loaded(self._table, self._load_id) else None
+    def _record(self, run: str) -> Collected:
+        return Collected(**self._context.storage.read_json(join(self._records, f"{run}.json")))
+
+    def _finish(self, run: str, found: Collected) -> bool:
+        """Sees to it that what a run staged is in the table; False when it is neither there nor staged."""
+        if not found.rows:
+            return True
+        load_id = digest("served", self._context.contract.name, run)[:16]
+        staged = self._staged(run)
+        if self._context.warehouse.loaded(self._table, load_id) is None:
+            if not self._context.storage.exists(staged):
+                return False
+            self._context.warehouse.load(self._table, [staged], load_id)
+        self._context.storage.delete(staged)
+        return True
+
+    def _staged(self, run: str) -> str:
+        return self._context.environment.staging(self._context.contract.name, "served", f"{run}.parquet")
 
     def _mark(self) -> str:
-        """How far the log was read by the last of the other runs whose rows were loaded."""
-        contract = self._context.contract.name
+        """How far the other runs have read; what the last of them left staged is loaded for it first."""
         for name in reversed(self._context.storage.names(self._records)):
             run = name.removesuffix(".json")
             if run != self._context.run.id:
-                found = Collected(**self._context.storage.read_json(join(self._records, name)))
-                if not found.rows or self._context.warehouse.loaded(self._table, _load_id(contract, run)):
+                found = self._record(run)
+                if self._finish(run, found):
                     return found.mark
         return ""
 
@@ -124,7 +129,7 @@ class _Collection:
             tables.append(rows)
         rows = self._new(_once(pa.concat_tables(tables)))
         if rows.num_rows:
-            with self._context.storage.writer(self._staged) as stream:
+            with self._context.storage.writer(self._staged(self._context.run.id)) as stream:
                 pq.write_table(rows, stream, compression="zstd")
         return Collected(rows.num_rows, without_key, broken, mark)
 
@@ -147,10 +152,6 @@ class _Collection:
             {"first": pc.min(rows.column("at")).as_py(), "last": pc.max(rows.column("at")).as_py()},
         )
         return rows.filter(pc.invert(pc.is_in(rows.column("id"), value_set=known.column("id").combine_chunks())))
-
-
-def _load_id(contract: str, run: str) -> str:
-    return digest("served", contract, run)[:16]
 
 
 def _typed(lines: pa.RecordBatch, schema: pa.Schema, as_of: datetime) -> pa.Table:
