@@ -16,7 +16,8 @@ class ChallengerTraffic(Section):
 
     Attributes:
         share: the share of keys, from 0 to 1, whose answer comes from the challenger. A key stays where it is
-            as long as the challenger is the same, and when the share grows.
+            as long as the challenger is the same, and when the share grows. With a share between 0 and 1 the trial
+            is decided by what came of live answers.
         shadow: whether it also scores the rest; those scores are logged, and nobody is answered with them.
     """
 
@@ -53,7 +54,8 @@ class ServingSettings(Section):
         request_within: a request whose body has not come whole within this time is answered 408.
         rate: limit for each client; none when absent.
         drain: how long requests in flight may go on once the server was told to stop.
-        prediction_log: `stdout`, or the file to which predictions are appended, one JSON line each.
+        prediction_log: `stdout`, or the file to which predictions are appended, one JSON line each. The monitor
+            reads them back from there: from the file, or from where a log sink takes the standard output.
     """
 
     look_every: Duration = Field(default="5s", validate_default=True)

@@ -87,7 +87,7 @@ def live_arms(context: StepContext, champion: Promotion, challenger: Promotion) 
         "AND share > 0 AND share < 1 "
         "AND model_version = CASE WHEN arm = 'challenger' THEN @challenger ELSE @champion END "
         "AND arm IN ('champion', 'challenger') "
-        "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time, at, id) = 1"
+        "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time, `at`, id) = 1"
     )
     judged = (
         f"SELECT n.key, n.p, {loss.sql('n.score', 'n.prediction')} AS x, "

@@ -91,7 +91,7 @@ def paired_losses(context: StepContext, champion: Promotion, challenger: Promoti
         "AND c.model_version = @champion AND s.model_version = @challenger "
         "AND c.as_of > @since AND c.as_of <= @as_of AND s.as_of > @since AND s.as_of <= @as_of "
         "AND c.event_time > @since AND c.event_time <= @due "
-        "QUALIFY ROW_NUMBER() OVER (PARTITION BY c.key ORDER BY c.event_time, c.at, c.id, s.at, s.id) = 1"
+        "QUALIFY ROW_NUMBER() OVER (PARTITION BY c.key ORDER BY c.event_time, c.`at`, c.id, s.`at`, s.id) = 1"
     )
     compared = (
         f"SELECT n.served, {loss.sql('n.a', 'n.a_said')} AS a, {loss.sql('n.b', 'n.b_said')} AS b "
@@ -102,7 +102,8 @@ def paired_losses(context: StepContext, champion: Promotion, challenger: Promoti
     answer = context.warehouse.query(
         f"WITH batch AS ({batch}), shadowed AS ({shadowed}), "
         "found AS (SELECT * FROM batch UNION ALL SELECT * FROM shadowed), "
-        "pairs AS (SELECT * FROM found QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY served DESC) = 1), "
+        "pairs AS (SELECT * FROM found WHERE TRUE "
+        "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY served DESC) = 1), "
         f"compared AS ({compared}) "
         "SELECT COUNT(*) AS n, COUNTIF(served = 1) AS served, "
         f"{', '.join(exact_sum(what, name) for name, what in sums.items())} FROM compared",

@@ -148,7 +148,7 @@ class _Collection:
         if not rows.num_rows:
             return rows
         known = self._context.warehouse.query(
-            f"SELECT id FROM {self._table.sql_name} WHERE at >= @first AND at <= @last",
+            f"SELECT id FROM {self._table.sql_name} WHERE `at` >= @first AND `at` <= @last",
             {"first": pc.min(rows.column("at")).as_py(), "last": pc.max(rows.column("at")).as_py()},
         )
         return rows.filter(pc.invert(pc.is_in(rows.column("id"), value_set=known.column("id").combine_chunks())))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from caudal.served import MESSAGE
 from caudal.serving_environment import STDOUT
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class PredictionLog:
         """
         said: dict[str, Any] = {
             "severity": "INFO",
-            "message": "prediction",
+            "message": MESSAGE,
             "contract": self._contract,
             "id": made,
             # Text: a log's numbers are doubles, and an integer key may have more digits.

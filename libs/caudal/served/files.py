@@ -24,7 +24,7 @@ BLOCK_BYTES = 16_000_000
 _RAW = pa.schema([pa.field("message", pa.string()), pa.field("contract", pa.string()), *LINE])
 _OPTIONS = pj.ParseOptions(explicit_schema=_RAW, unexpected_field_behavior="ignore")
 # Arrow's reader crashes on a `null` of its own, and takes other values for objects: only objects get to it.
-_NO_OBJECT = re.compile(rb"^(?![{\n]|\Z)", re.MULTILINE)
+_NO_OBJECT = re.compile(rb"\n[^{\n]")
 
 
 class FileLines(ServedLines):
@@ -79,7 +79,7 @@ def _whole_lines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
 
 def _read(block: bytes) -> tuple[pa.Table, int]:
     """The rows of a block of lines, and how many lines are broken."""
-    if _NO_OBJECT.search(block) is None:
+    if block[:1] in b"{\n" and _NO_OBJECT.search(block) is None:
         try:
             return _parsed(block), 0
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
