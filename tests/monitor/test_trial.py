@@ -19,10 +19,11 @@ from caudal.sql import to_duckdb
 from caudal.tables import shadow_table
 from monitor.live_arms import LiveArm, LiveArms
 from monitor.paired import Paired
-from monitor.sequential import Arm
+from monitor.sequential import Arm, Sums, confidence_sequence
 from monitor.step import outcomes
 from monitor.trial import judge
 from tests.contract_suites.served import line
+from tests.monitor.test_sequential import pseudo_outcomes
 from tests.world import World, day, payments
 
 FEBRUARY, MARCH, APRIL = day("2026-02-01"), day("2026-03-01"), day("2026-04-01")
@@ -251,7 +252,11 @@ def test_live_losses_are_those_of_each_arms_due_keys(trying: tuple[World, Promot
     losses_ = (known["scores"] - known["labels"]) ** 2
     expected = losses_[~known["second"]].mean() - losses_[known["second"]].mean()
     assert live["difference"]["mean"] == pytest.approx(expected, abs=1e-8)
-    assert live["difference"]["low"] < expected < live["difference"]["high"]
+    shares = np.full(len(losses_), 0.25)
+    values = pseudo_outcomes(losses_, known["second"], shares, 1.0)
+    bounds = confidence_sequence(Sums(len(values), values.sum(), (values**2).sum()), 0.975, 1000)
+    assert live["difference"]["low"] == pytest.approx(bounds.low, rel=1e-6)
+    assert live["difference"]["high"] == pytest.approx(bounds.high, rel=1e-6)
     assert found["trial"]["decided_by"] == "live"
 
 
@@ -340,7 +345,11 @@ def test_shadow_lines_are_pairs_and_a_key_that_was_scored_by_batch_too_counts_on
         world.served(
             promotion, keys[10:30], times[10:30], [score] * 20, APRIL, arm=arm, challenger=challenger, share=0.0
         )
-    # Another request about the same key, in which the shadow failed or the champion was not asked.
+    # Other requests about the same keys: one in which the shadow failed, and one of which its line alone came.
+    earlier = pa.compute.subtract(times, pa.scalar(timedelta(hours=1)))
+    world.served(
+        champion, keys[20:30], earlier[20:30], [0.9] * 10, APRIL, arm="champion", challenger=challenger, share=0.0
+    )
     later = pa.compute.add(times, pa.scalar(timedelta(hours=1)))
     world.served(
         challenger, keys[10:20], later[10:20], [0.9] * 10, APRIL, arm="shadow", challenger=challenger, share=0.0
