@@ -421,6 +421,49 @@ def test_with_both_comparisons_each_has_half_the_chance_of_error() -> None:
     assert both.by_pairs.difference.high > alone.by_pairs.difference.high
 
 
+def verdicts(generator: np.random.Generator, noises: tuple[float, float], trial: Trial) -> list[str]:
+    """The verdict after each of 20 batches of 400 rows; the less noise a model has, the better it is.
+
+    Batches are scored by both; of the same rows each is answered by the arm that chance chose.
+    """
+    rows, share, every = 8000, 0.3, 400
+    labels = generator.random(rows) < 0.15
+    signal = 0.15 + 0.3 * (labels - 0.15) + generator.normal(0, 0.05, rows)
+    a, b = ((np.clip(signal + generator.normal(0, noise, rows), 0, 1) - labels) ** 2 for noise in noises)
+    second = generator.random(rows) < share
+    found = []
+    for n in range(every, rows + 1, every):
+        x, y = a[:n][~second[:n]], b[:n][second[:n]]
+        arms = [
+            LiveArm(
+                len(v), Arm(len(v), len(v) / p, v.sum() / p, len(v) / p**2, v.sum() / p**2, (v**2).sum() / p**2)
+            )
+            for v, p in ((x, 1 - share), (y, share))
+        ]
+        found.append(judge(losses(a[:n], b[:n]), LiveArms(*arms), trial, False).verdict)
+        if found[-1] != "go on":
+            break
+    return found
+
+
+def test_a_trial_of_equal_models_rarely_ends_however_often_it_is_judged() -> None:
+    generator = np.random.default_rng(21)
+    trial = Trial(level=0.95, margin=0, minimum_rows=200)
+    ended = sum(verdicts(generator, (0.1, 0.1), trial)[-1] != "go on" for _ in range(300))
+    assert ended / 300 < 0.05
+
+
+@pytest.mark.parametrize(
+    ("noises", "verdict"), [((0.3, 0.05), "promote"), ((0.05, 0.3), "drop")], ids=["better", "worse"]
+)
+def test_a_trial_of_unequal_models_ends_as_it_should(noises: tuple[float, float], verdict: str) -> None:
+    generator = np.random.default_rng(22)
+    trial = Trial(level=0.95, margin=0, minimum_rows=200)
+    ended = [verdicts(generator, noises, trial)[-1] for _ in range(100)]
+    assert ended.count(verdict) > 90
+    assert set(ended) <= {verdict, "go on"}
+
+
 def test_no_query_of_the_step_uses_a_word_that_bigquery_reserves_as_a_name(
     trying: tuple[World, Promotion, Promotion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
