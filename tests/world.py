@@ -21,7 +21,7 @@ from caudal.labels import classes, encode_labels
 from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.step import Run, StepContext
-from caudal.tables import Table, contract_tables, predictions_table, warehouse_table
+from caudal.tables import Table, contract_tables, predictions_table, served_table, warehouse_table
 
 Columns = Mapping[str, Any]
 
@@ -161,6 +161,34 @@ class World:
         ]  # fmt: skip
         arrays = [_array(v, t) for v, t in zip(values, table.schema.types, strict=True)]
         self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"predicted-{self.loads}")
+
+    def served(
+        self,
+        promotion: Promotion,
+        keys: Any,
+        times: Any,
+        scores: Any,
+        as_of: datetime,
+        *,
+        arm: str,
+        challenger: Promotion,
+        share: Any,
+    ) -> None:
+        """Puts answers into the served predictions, as if the run of an as-of had taken up their lines.
+
+        Args:
+            share: one for all, or each row's own.
+        """
+        table = served_table(self.contract)
+        count = len(keys)
+        self.loads += 1
+        values: list[Any] = [
+            [f"{self.loads}-{number}" for number in range(count)], keys, times, times, scores, ["yes"] * count,
+            [promotion.version] * count, [arm] * count, [challenger.version] * count,
+            [share] * count if np.isscalar(share) else share, [as_of] * count,
+        ]  # fmt: skip
+        arrays = [_array(v, t) for v, t in zip(values, table.schema.types, strict=True)]
+        self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"served-{self.loads}")
 
     def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """A query's result as dicts."""

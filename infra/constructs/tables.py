@@ -15,7 +15,7 @@ from infra.environments import Deployment
 DESCRIPTIONS: Mapping[str, str] = {
     "lake": "Every row as it came, typed by its contract, with its lineage",
     "warehouse": "One checked row a key with derived features, and the rows that were refused",
-    "predictions": "Each key's score by the model that was live when it arrived",
+    "predictions": "Each key's score by the model that was live when it arrived, and what servers answered",
     "monitoring": "What the monitor measured",
 }
 

@@ -17,6 +17,8 @@ from cdktf_cdktf_provider_google.monitoring_notification_channel import Monitori
 from constructs import Construct
 
 from caudal.alarms import RUNBOOK, Severity
+from caudal.served import MESSAGE
+from caudal.tables import PREDICTIONS
 from infra.cdk import blocks
 from infra.dashboard import dashboard
 from infra.environments import Deployment
@@ -264,16 +266,17 @@ class ObservabilityStack(Stack):
             "served-predictions",
             name="caudal-served-predictions",
             description="Each prediction that was served, as one row",
-            destination=f"bigquery.googleapis.com/projects/{names.project}/datasets/predictions",
+            destination=f"bigquery.googleapis.com/projects/{names.project}/datasets/{PREDICTIONS}",
+            # The monitor reads the table that this makes (caudal.served.bigquery).
             filter='resource.type = "cloud_run_revision" AND '
-            f'resource.labels.service_name : "{names.serving("")}" AND jsonPayload.message = "prediction"',
+            f'resource.labels.service_name : "{names.serving("")}" AND jsonPayload.message = "{MESSAGE}"',
             bigquery_options={"use_partitioned_tables": True},
             unique_writer_identity=True,
         )
         BigqueryDatasetIamMember(
             self,
             "served-predictions-writer",
-            dataset_id="predictions",
+            dataset_id=PREDICTIONS,
             role="roles/bigquery.dataEditor",
             member=sink.writer_identity,
         )

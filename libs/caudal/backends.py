@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caudal.errors import UsageError
+from caudal.serving_environment import STDOUT
 
 if TYPE_CHECKING:
     from caudal.environment import Environment
+    from caudal.served import ServedLines
     from caudal.storage import Storage
     from caudal.warehouse import Warehouse
 
@@ -47,3 +49,20 @@ def open_warehouse(environment: Environment) -> Warehouse:
     from caudal.warehouse.bigquery import BigQueryWarehouse
 
     return BigQueryWarehouse(place, open_storage(environment))
+
+
+def open_served_lines(environment: Environment) -> ServedLines:
+    """The lines that the environment's servers log: a file, or what a log sink takes to BigQuery."""
+    destination = environment.serving.prediction_log
+    scheme, place = environment.warehouse.split(":", 1)
+    if destination != STDOUT:
+        from caudal.served.files import FileLines
+
+        return FileLines(Path(destination))
+    if scheme == "bigquery":
+        from caudal.served.bigquery import SinkLines
+
+        return SinkLines(place)
+    from caudal.served import NotKept
+
+    return NotKept()

@@ -7,13 +7,17 @@ from pydantic import Field
 from caudal.contract.values import Duration
 from caudal.yaml_document import Section
 
+STDOUT = "stdout"
+"""What `prediction_log` says where lines go to standard output."""
+
 
 class ChallengerTraffic(Section):
     """What a challenger does while there is one.
 
     Attributes:
         share: the share of keys, from 0 to 1, whose answer comes from the challenger. A key stays where it is
-            as long as the challenger is the same, and when the share grows.
+            as long as the challenger is the same, and when the share grows. With a share between 0 and 1 the trial
+            is decided by what came of live answers.
         shadow: whether it also scores the rest; those scores are logged, and nobody is answered with them.
     """
 
@@ -50,7 +54,8 @@ class ServingSettings(Section):
         request_within: a request whose body has not come whole within this time is answered 408.
         rate: limit for each client; none when absent.
         drain: how long requests in flight may go on once the server was told to stop.
-        prediction_log: `stdout`, or the file to which predictions are appended, one JSON line each.
+        prediction_log: `stdout`, or the file to which predictions are appended, one JSON line each. The monitor
+            reads them back from there: from the file, or from where a log sink takes the standard output.
     """
 
     look_every: Duration = Field(default="5s", validate_default=True)
@@ -62,4 +67,4 @@ class ServingSettings(Section):
     request_within: Duration = Field(default="10s", validate_default=True)
     rate: RateLimit | None = None
     drain: Duration = Field(default="8s", validate_default=True)
-    prediction_log: str = "stdout"
+    prediction_log: str = STDOUT

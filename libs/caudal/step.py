@@ -12,13 +12,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from caudal.backends import open_storage, open_warehouse
+from caudal.backends import open_served_lines, open_storage, open_warehouse
 from caudal.identity import format_instant, parse_instant
 from caudal.storage.port import join
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
     from caudal.environment import Environment
+    from caudal.served import ServedLines
     from caudal.storage import Storage
     from caudal.warehouse import Warehouse
 
@@ -91,3 +92,7 @@ class StepContext:
     @cached_property
     def warehouse(self) -> Warehouse:
         return open_warehouse(self.environment)
+
+    @cached_property
+    def served_lines(self) -> ServedLines:
+        return open_served_lines(self.environment)

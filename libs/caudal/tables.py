@@ -135,6 +135,38 @@ def shadow_table(contract: Contract) -> Table:
     return replace(predictions_table(contract), name=f"{contract.name}_shadow")
 
 
+def served_table(contract: Contract) -> Table:
+    """What servers answered, one row a line of their log; a key has one for each time it was asked about.
+
+    `at` is when it was answered, by the server's clock; `as_of` the run that collected the line. `arm` is
+    `champion`, `challenger`, or `shadow` for a score that nobody was answered with. `challenger` is the version
+    that was on trial then, and `share` the chance with which it was to answer the key: null and 0 without one.
+
+    Partitioned by `as_of`, since a client may say any event time: a load touches one partition.
+    """
+    return Table(
+        PREDICTIONS,
+        f"{contract.name}_served",
+        pa.schema(
+            [
+                pa.field("id", pa.string(), nullable=False),
+                pa.field("key", arrow_type(contract.columns[contract.key].type), nullable=False),
+                pa.field("event_time", _UTC, nullable=False),
+                pa.field("at", _UTC, nullable=False),
+                pa.field("score", pa.float64(), nullable=False),
+                pa.field("prediction", pa.string(), nullable=False),
+                pa.field("model_version", pa.string(), nullable=False),
+                pa.field("arm", pa.string(), nullable=False),
+                pa.field("challenger", pa.string()),
+                pa.field("share", pa.float64()),
+                pa.field("as_of", _UTC, nullable=False),
+            ]
+        ),
+        "as_of",
+        ("key",),
+    )
+
+
 def monitoring_table() -> Table:
     """What the monitor measured, in long form: one row a contract, as-of, measure and feature."""
     return Table(
@@ -182,6 +214,7 @@ def contract_tables(contract: Contract) -> tuple[Table, ...]:
         rejected_table(contract),
         predictions_table(contract),
         shadow_table(contract),
+        served_table(contract),
         monitoring_table(),
         covered_table(),
     )

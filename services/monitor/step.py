@@ -25,6 +25,7 @@ from monitor.last_training import measurements as of_training
 from monitor.measurements import Measurement, record
 from monitor.predictions import prediction_drift, scoring_time
 from monitor.quality import deciding_figure, due_predictions, quality_of
+from monitor.served import collect
 from monitor.trainings import Attempt, Recipe, Trainings
 
 if TYPE_CHECKING:
@@ -53,18 +54,21 @@ def inputs(context: StepContext) -> StepResult:
 def outcomes(context: StepContext) -> StepResult:
     """Measures predictions and their quality, raises alarms, concludes a trial, and decides whether to train.
 
+    What servers answered is taken up first.
+
     Returns:
         `alarms` and `ended` as in `inputs`; `retrain` and its `reasons`; `withheld`, what asked for a training
         that is not done, and why not; `due_rows`, labelled and due; `new_rows`, those of them that became known
         since the last training; `last_training`, what became of it; `quality`, the contract's own figure, None
-        with too few labels; `trial`, what a challenger's trial has come to, None without one; `model_version` and
-        `measures` as in `inputs`.
+        with too few labels; `served`, which lines of the servers' log were taken up; `trial`, what a challenger's
+        trial has come to, None without one; `model_version` and `measures` as in `inputs`.
     """
     with context.warehouse:
         promotions, trainings = _promotions(context), Trainings(context)
         champion = promotions.live_at(context.run.as_of)
         package = _package(context, champion) if champion else None
-        measured = [*scoring_time(context)]
+        served = collect(context)
+        measured = [*scoring_time(context), *served.measurements()]
         quality, tried = None, None
         if champion is not None and package is not None:
             measured += prediction_drift(context, package)
@@ -92,6 +96,7 @@ def outcomes(context: StepContext) -> StepResult:
         "new_rows": facts.new_rows,
         "last_training": last.to_json() if last else None,
         "quality": quality,
+        "served": served.to_json(),
         "trial": tried.evidence() if tried else None,
         "model_version": version,
         "measures": _summary(measured),
@@ -106,7 +111,7 @@ def _trial(
     if challenger is None:
         return None
     outcome = trial.run_trial(context, champion, challenger)
-    measured += trial.measurements(outcome, context.contract.monitor.trial)
+    measured += trial.measurements(outcome)
     trial.conclude(context, promotions, champion, challenger, outcome)
     return outcome
 

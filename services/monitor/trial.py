@@ -1,25 +1,28 @@
-"""A challenger's trial: its losses beside the champion's on the same rows, and what follows.
+"""A challenger's trial: what two comparisons with the champion have shown, and what follows.
 
-Both score every row that arrives while the trial lasts, so the comparison is paired, and each row's label is
-counted once it is due. The warehouse sums the losses; one row leaves it, however many were compared.
+The live arms are compared by what came of the answers that customers got (`live_arms`); the paired comparison
+holds both models' scores of the same rows beside each other (`paired`). It is the sharper one, since the rows' own
+differences fall out of it, but nobody acted on the challenger's half. So where the challenger answers customers,
+the live arms decide whether it is promoted; proven worse in either, it is dropped. Without a share of the answers
+the paired comparison decides alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
-from caudal.contract.columns import Column
 from caudal.identity import format_instant
 from caudal.promotions import Promotion, Promotions
-from caudal.sql import quoted
-from caudal.tables import predictions_table, shadow_table, warehouse_table
 from caudal.tracking import Tracking
+from monitor.live_arms import LiveArms, live_arms
 from monitor.measurements import Measurement
-from monitor.sequential import Bounds, Sums, confidence_sequence
+from monitor.paired import Paired, paired_losses
+from monitor.sequential import Bounds, confidence_sequence
 
 if TYPE_CHECKING:
-    from caudal.contract import Contract
     from caudal.contract.monitoring import Trial
     from caudal.step import StepContext
 
@@ -27,29 +30,39 @@ Verdict = Literal["promote", "drop", "go on"]
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Sums over the rows that both models scored and whose labels are due.
+class Comparison:
+    """What one comparison has shown.
 
     Attributes:
-        champion, challenger: sums of losses.
-        champion_squares, challenger_squares, products: sums of their squares and of their products.
+        enough: it has the fewest rows that decide.
+        difference: the challenger's advantage: the champion's mean loss less its own.
+        within_margin: the same with the champion's loss raised by the margin.
     """
 
-    rows: int
-    champion: float
-    challenger: float
-    champion_squares: float
-    challenger_squares: float
-    products: float
+    enough: bool
+    difference: Bounds
+    within_margin: Bounds
 
-    def advantage(self, margin: float) -> Sums:
-        """Of (1 + margin) x the champion's loss - the challenger's, row by row."""
-        weight = 1 + margin
-        return Sums(
-            self.rows,
-            weight * self.champion - self.challenger,
-            weight**2 * self.champion_squares - 2 * weight * self.products + self.challenger_squares,
+    @staticmethod
+    def of(losses: Paired | LiveArms, trial: Trial, level: float) -> Comparison:
+        """Both bounds at a level, the tightest where each side has the fewest rows that decide."""
+        tuned_for = trial.minimum_rows * (2 if isinstance(losses, LiveArms) else 1)
+        return Comparison(
+            losses.fewest >= trial.minimum_rows,
+            confidence_sequence(losses.advantage(0.0), level, tuned_for),
+            confidence_sequence(losses.advantage(trial.margin), level, tuned_for),
         )
+
+    @property
+    def worse(self) -> bool:
+        return self.enough and self.difference.high < 0
+
+    @property
+    def good_enough(self) -> bool:
+        return self.enough and self.within_margin.low > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"difference": _json(self.difference), "within_margin": _json(self.within_margin)}
 
 
 @dataclass(frozen=True)
@@ -58,68 +71,107 @@ class Outcome:
 
     Attributes:
         reason: one sentence for the ledger.
-        difference: the challenger's advantage: the champion's mean loss less its own.
-        within_margin: the same with the champion's loss raised by the margin.
+        decided_by: whose word it was, or whose is awaited.
+        paired, live: the losses; no live arms while the challenger has answered nobody.
+        by_pairs, by_arms: what they show.
     """
 
     verdict: Verdict
     reason: str
-    losses: Losses
-    difference: Bounds
-    within_margin: Bounds
+    decided_by: Literal["live", "paired"]
+    paired: Paired
+    by_pairs: Comparison
+    live: LiveArms | None = None
+    by_arms: Comparison | None = None
 
     def evidence(self) -> dict[str, Any]:
         """Figures for the ledger and for a step's result."""
-        rows = max(self.losses.rows, 1)
+        live = None
+        if self.live is not None and self.by_arms is not None:
+            live = {**self.live.to_json(), **self.by_arms.to_json()}
         return {
             "verdict": self.verdict,
             "reason": self.reason,
-            "rows": self.losses.rows,
-            "champion_loss": self.losses.champion / rows,
-            "challenger_loss": self.losses.challenger / rows,
-            "difference": _json(self.difference),
-            "within_margin": _json(self.within_margin),
+            "decided_by": self.decided_by,
+            "paired": {**self.paired.to_json(), **self.by_pairs.to_json()},
+            "live": live,
         }
 
 
-def judge(losses: Losses, trial: Trial, lasted_too_long: bool) -> Outcome:
-    """What follows from the losses so far."""
-    difference = confidence_sequence(losses.advantage(0.0), trial.level, trial.minimum_rows)
-    within = confidence_sequence(losses.advantage(trial.margin), trial.level, trial.minimum_rows)
-    verdict: Verdict = "go on"
-    reason = f"{losses.rows} rows decide nothing yet"
-    if losses.rows >= trial.minimum_rows and difference.high < 0:
-        verdict, reason = "drop", "proven to be worse than the champion"
-    elif losses.rows >= trial.minimum_rows and within.low > 0:
-        verdict = "promote"
-        reason = f"proven to lose at most {1 + trial.margin:g} times what the champion loses"
-        if difference.low > 0:
-            reason = "proven to be better than the champion"
-    elif lasted_too_long:
-        verdict, reason = "drop", f"not proven to be good enough after {losses.rows} rows"
-    return Outcome(verdict, reason, losses, difference, within)
+def judge(paired: Paired, live: LiveArms | None, trial: Trial, lasted_too_long: bool) -> Outcome:
+    """What follows from the losses so far.
+
+    With both comparisons each is at half the chance of error, so that the bounds of both hold at all times
+    together with the contract's level (union bound).
+    """
+    if live is None:
+        alone = Comparison.of(paired, trial, trial.level)
+        verdict, reason = _by_one(alone, paired.rows, trial, lasted_too_long)
+        return Outcome(verdict, reason, "paired", paired, alone)
+    each = 1 - (1 - trial.level) / 2
+    by_pairs, by_arms = Comparison.of(paired, trial, each), Comparison.of(live, trial, each)
+    decided_by: Literal["live", "paired"] = "live"
+    verdict, reason = _by_one(by_arms, live.fewest, trial, lasted_too_long)
+    reason = f"{reason}, by what came of live answers"
+    if by_pairs.worse and verdict != "drop":
+        decided_by, verdict = "paired", "drop"
+        reason = "proven to be worse than the champion on the rows that both scored"
+    elif lasted_too_long and not by_arms.enough and by_pairs.good_enough:
+        # Too few were answered for the arms to be judged at all; what is known is the proof by pairs.
+        decided_by, (verdict, reason) = "paired", _by_one(by_pairs, paired.rows, trial, lasted_too_long)
+        reason = f"{reason} on the rows that both scored; too few answers came due to judge the live arms"
+    return Outcome(verdict, reason, decided_by, paired, by_pairs, live, by_arms)
+
+
+def _by_one(shown: Comparison, rows: int, trial: Trial, lasted_too_long: bool) -> tuple[Verdict, str]:
+    """The verdict of one comparison, and why."""
+    if shown.worse:
+        return "drop", "proven to be worse than the champion"
+    if shown.good_enough:
+        if shown.difference.low > 0:
+            return "promote", "proven to be better than the champion"
+        return "promote", f"proven to lose at most {1 + trial.margin:g} times what the champion loses"
+    if lasted_too_long:
+        return "drop", f"not proven to be good enough after {rows} rows"
+    return "go on", f"{rows} rows decide nothing yet"
 
 
 def run_trial(context: StepContext, champion: Promotion, challenger: Promotion) -> Outcome:
     """Judges the challenger that is on trial at this run's as-of."""
     trial = context.contract.monitor.trial
-    losses = _losses(context, champion, challenger)
-    return judge(losses, trial, context.run.as_of - challenger.as_of >= trial.at_most)
+    paired = paired_losses(context, champion, challenger)
+    live = live_arms(context, champion, challenger)
+    return judge(paired, live, trial, context.run.as_of - challenger.as_of >= trial.at_most)
 
 
-def measurements(outcome: Outcome, trial: Trial) -> list[Measurement]:
+def measurements(outcome: Outcome) -> list[Measurement]:
     """The trial's figures."""
-    rows = outcome.losses.rows
-    if rows < trial.minimum_rows:
-        return [Measurement("trial_rows", rows, rows)]
-    return [
-        Measurement("trial_rows", rows, rows),
-        Measurement("trial_champion_loss", outcome.losses.champion / rows, rows),
-        Measurement("trial_challenger_loss", outcome.losses.challenger / rows, rows),
-        Measurement("trial_difference", outcome.difference.mean, rows),
-        Measurement("trial_difference_low", outcome.difference.low, rows),
-        Measurement("trial_difference_high", outcome.difference.high, rows),
-    ]
+    paired = outcome.paired
+    found = [Measurement("trial_rows", paired.rows, paired.rows)]
+    if outcome.by_pairs.enough:
+        found += [
+            Measurement("trial_champion_loss", paired.champion_mean, paired.rows),
+            Measurement("trial_challenger_loss", paired.challenger_mean, paired.rows),
+            *_bounds("trial", outcome.by_pairs, paired.rows),
+        ]
+    if outcome.live is None or outcome.by_arms is None:
+        return found
+    for name, arm in (("champion", outcome.live.champion), ("challenger", outcome.live.challenger)):
+        rows = arm.losses.rows
+        found.append(Measurement(f"trial_live_{name}_rows", rows, rows))
+        if rows:
+            found.append(Measurement(f"trial_live_{name}_loss", arm.losses.mean, rows))
+        if arm.positive_rate is not None:
+            found.append(Measurement(f"trial_live_{name}_positive_rate", arm.positive_rate, rows))
+    if outcome.by_arms.enough:
+        found += _bounds("trial_live", outcome.by_arms, outcome.live.advantage(0.0).rows)
+    return found
+
+
+def _bounds(name: str, shown: Comparison, rows: int) -> Iterator[Measurement]:
+    yield Measurement(f"{name}_difference", shown.difference.mean, rows)
+    yield Measurement(f"{name}_difference_low", shown.difference.low, rows)
+    yield Measurement(f"{name}_difference_high", shown.difference.high, rows)
 
 
 def conclude(
@@ -144,57 +196,8 @@ def conclude(
     Tracking.of(context.environment).follow(context.contract.name, promotions)
 
 
-def _losses(context: StepContext, champion: Promotion, challenger: Promotion) -> Losses:
-    contract = context.contract
-    loss, parameters = _loss_in_sql(contract)
-    predictions, shadow = predictions_table(contract), shadow_table(contract)
-    rows = (
-        f"SELECT {loss('p')} AS a, {loss('s')} AS b "
-        f"FROM {predictions.sql_name} AS p JOIN {shadow.sql_name} AS s ON s.key = p.key "
-        f"JOIN {warehouse_table(contract).sql_name} AS w ON w.{quoted(contract.key)} = p.key "
-        "WHERE p.model_version = @champion AND s.model_version = @challenger AND p.event_time <= @due "
-        f"AND w._first_as_of > @since AND w.{quoted(contract.label.column)} IS NOT NULL"
-    )
-    # Sums of NUMERIC come out alike whatever the order; sums of FLOAT64 do not.
-    summed = ", ".join(
-        f"CAST(SUM(CAST({what} AS NUMERIC)) AS FLOAT64) AS {name}"
-        for name, what in (("a", "a"), ("b", "b"), ("aa", "a * a"), ("bb", "b * b"), ("ab", "a * b"))
-    )
-    answer = context.warehouse.query(
-        f"WITH compared AS ({rows}) SELECT COUNT(*) AS n, {summed} FROM compared",
-        {
-            **parameters,
-            "champion": champion.version,
-            "challenger": challenger.version,
-            "due": context.run.as_of - contract.label.due_after,
-            "since": challenger.as_of,
-        },
-    )
-    (values,) = answer.to_pylist()
-    sums = [float(values[name] or 0.0) for name in ("a", "b", "aa", "bb", "ab")]
-    return Losses(int(values["n"]), *sums)
-
-
-def _loss_in_sql(contract: Contract) -> tuple[Any, dict[str, str | bool | int]]:
-    """From an alias of predictions to the loss of its row, in SQL; and the parameters that it uses."""
-    label = f"w.{quoted(contract.label.column)}"
-    if contract.task == "regression":
-        return lambda of: f"({of}.score - {label}) * ({of}.score - {label})", {}
-    if contract.task == "multiclass":
-        return lambda of: f"CASE WHEN {of}.prediction = {label} THEN 0.0 ELSE 1.0 END", {}
-    truth = f"CASE WHEN {label} = @positive THEN 1.0 ELSE 0.0 END"
-    positive = _typed(contract.label.positive or "", contract.columns[contract.label.column])
-    return lambda of: f"({of}.score - {truth}) * ({of}.score - {truth})", {"positive": positive}
-
-
-def _typed(value: str, column: Column) -> str | bool | int:
-    if column.type == "boolean":
-        return value == "true"
-    return int(value) if column.type == "integer" else value
-
-
 def _json(bounds: Bounds) -> dict[str, float | None]:
     return {
-        name: value if abs(value) < float("inf") else None
+        name: value if isfinite(value) else None
         for name, value in (("mean", bounds.mean), ("low", bounds.low), ("high", bounds.high))
     }

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from serving.arms import belongs_to_challenger
 from serving.instances import Flag, Instance, InvalidRequest, cut
 from serving.models import Reason, ServedModel
+from serving.prediction_log import NOBODY, Tried
 from serving.states import StateAge, Windows
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class PredictionService:
         self._share = environment.serving.challenger.share
         self._shadow = environment.serving.challenger.shadow
         self._windows: tuple[ServedModel, Windows] | None = None
+        self._tried = NOBODY
 
     async def predict_one(self, body: bytes, reasons: int | None) -> bytes:
         """The answer to a request with one instance, as JSON.
@@ -121,6 +123,7 @@ class PredictionService:
             reasons = live.champion.contract.serving.reasons
         lines: list[bytes] = []
         answers: dict[int, Prediction] = {}
+        tried = self._trial(live)
         by_champion, by_challenger = self._split(live, instances)
         for arm, model, chosen in (
             (CHAMPION, live.champion, by_champion),
@@ -128,10 +131,11 @@ class PredictionService:
         ):
             if model is not None and chosen:
                 picked = [instances[i] for i in chosen]
-                answers.update(zip(chosen, self._predict(model, arm, picked, reasons, lines), strict=True))
+                answers.update(zip(chosen, self._predict(model, arm, picked, reasons, lines, tried), strict=True))
         if live.challenger is not None and self._shadow and by_champion:
             try:
-                self._predict(live.challenger, SHADOW, [instances[i] for i in by_champion], 0, lines)
+                shadowed = [instances[i] for i in by_champion]
+                self._predict(live.challenger, SHADOW, shadowed, 0, lines, tried)
             except Exception:
                 self._telemetry.failed("shadow", "the challenger could not score in the shadow")
         self._log.write(lines)
@@ -153,6 +157,13 @@ class PredictionService:
         for i in everything:
             split[belongs_to_challenger(name, version, instances[i].key, self._share)].append(i)
         return split
+
+    def _trial(self, live: Live) -> Tried:
+        """Who is on trial, as each line says it."""
+        version = live.challenger.version if live.challenger is not None else None
+        if version != self._tried.challenger:
+            self._tried = Tried(version, self._share) if version is not None else NOBODY
+        return self._tried
 
     def _windows_of(self, live: Live) -> Windows:
         if self._windows is None or self._windows[0] is not live.champion:
@@ -177,7 +188,13 @@ class PredictionService:
         return states
 
     def _predict(
-        self, model: ServedModel, arm: str, instances: Sequence[Instance], reasons: int, lines: list[bytes]
+        self,
+        model: ServedModel,
+        arm: str,
+        instances: Sequence[Instance],
+        reasons: int,
+        lines: list[bytes],
+        tried: Tried,
     ) -> list[Prediction]:
         """One model's answers; a line for each is appended to `lines`."""
         rows = [instance.row for instance in instances]
@@ -186,7 +203,7 @@ class PredictionService:
         for instance, raw in zip(instances, scores, strict=True):
             score, prediction = model.decide(raw)
             name = f"{random.getrandbits(128):032x}"
-            lines.append(self._log.line(instance, name, score, prediction, model.version, arm))
+            lines.append(self._log.line(instance, name, score, prediction, model.version, arm, tried))
             self._telemetry.predicted(model.version, arm, score)
             made.append(
                 {

@@ -176,7 +176,7 @@ TOUCHES = {
     "models": {"packages", "open_package"},
     "lake": {"lake_table", "LAKE"},
     "warehouse": {"warehouse_table", "rejected_table", "covered_table", "WAREHOUSE"},
-    "predictions": {"predictions_table", "PREDICTIONS"},
+    "predictions": {"predictions_table", "shadow_table", "served_table", "PREDICTIONS"},
     "monitoring": {"monitoring_table", "MONITORING"},
     "mlflow_server": {"Tracking"},
 }

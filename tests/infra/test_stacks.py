@@ -17,6 +17,9 @@ import pytest
 from caudal.alarms import RUNBOOK, Alarm, Severity
 from caudal.cloud_names import CloudNames
 from caudal.errors import CaudalError
+from caudal.served import MESSAGE
+from caudal.served.bigquery import TABLE
+from caudal.tables import PREDICTIONS
 from infra.environments import Deployment, load_deployment
 from infra.main import UNITS
 from infra.release import Release, load_release
@@ -252,7 +255,18 @@ def test_every_table_of_every_contract_is_a_resource(deployments: dict[str, Depl
     }
     for contract in deployments["dev"].contracts:
         names = {name for name, _ in found}
-        assert {contract.name, f"{contract.name}_rejected", "measurements", "_covered"} <= names
+        served = {f"{contract.name}_shadow", f"{contract.name}_served"}
+        assert {contract.name, f"{contract.name}_rejected", "measurements", "_covered"} | served <= names
+
+
+def test_the_log_sink_takes_predictions_to_the_table_that_the_monitor_reads(stacks: Stacks) -> None:
+    (sink,) = resources(stacks, "google_logging_project_sink").values()
+    assert sink["destination"].endswith(f"/datasets/{PREDICTIONS}")
+    assert f'jsonPayload.message = "{MESSAGE}"' in sink["filter"]
+    # Without it there is a table a day, of another name each.
+    assert sink["bigquery_options"] == {"use_partitioned_tables": True}
+    # What Cloud Logging makes of the name of Cloud Run's log of the standard output.
+    assert re.sub(r"\W", "_", "run.googleapis.com/stdout") == TABLE
 
 
 def test_names_are_within_googles_limits(deployments: dict[str, Deployment]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from monitor.sequential import Sums, confidence_sequence
+from monitor.sequential import Arm, Sums, confidence_sequence, contrast
 
 FIRST_LOOK, LAST = 200, 4000
 
@@ -88,3 +89,125 @@ def test_the_price_of_looking_is_bounded_at_the_size_that_it_is_tuned_for() -> N
 def test_one_value_says_nothing() -> None:
     bounds = confidence_sequence(Sums(1, 0.3, 0.09), 0.95, 100)
     assert (bounds.low, bounds.high) == (-math.inf, math.inf)
+
+
+# Two arms, as chance splits rows
+
+
+def arm(values: np.ndarray, chances: np.ndarray) -> Arm:
+    return Arm(
+        len(values), (1 / chances).sum(), (values / chances).sum(), (1 / chances**2).sum(),
+        (values / chances**2).sum(), (values**2 / chances**2).sum(),
+    )  # fmt: skip
+
+
+def pseudo_outcomes(values: np.ndarray, second: np.ndarray, shares: np.ndarray, weight: float) -> np.ndarray:
+    """Row by row, as the literature writes it: the regression, plus the weighted residual of the arm taken."""
+    means = [np.average(values[taken], weights=1 / p[taken])
+             for taken, p in ((~second, 1 - shares), (second, shares))]  # fmt: skip
+    residual = np.where(second, -(values - means[1]) / shares, weight * (values - means[0]) / (1 - shares))
+    return weight * means[0] - means[1] + residual
+
+
+@pytest.mark.parametrize("share", ["half", "a tenth", "growing"])
+@pytest.mark.parametrize("weight", [1.0, 1.02])
+def test_a_contrast_is_that_of_pseudo_outcomes_row_by_row(share: str, weight: float) -> None:
+    generator = np.random.default_rng(5)
+    rows = 3000
+    shares = np.repeat([0.1, 0.3, 0.5], rows // 3) if share == "growing" else np.full(rows, 0.5)
+    shares = np.full(rows, 0.1) if share == "a tenth" else shares
+    second = generator.random(rows) < shares
+    values = generator.beta(1, 4, rows)
+    expected = pseudo_outcomes(values, second, shares, weight)
+
+    found = contrast(arm(values[~second], 1 - shares[~second]), arm(values[second], shares[second]), weight)
+
+    assert found.rows == rows
+    assert found.mean == pytest.approx(expected.mean(), rel=1e-9)
+    assert found.variance == pytest.approx(expected.var(), rel=1e-9)
+
+
+def test_with_one_share_a_contrast_is_the_difference_of_the_arms_means_with_welchs_variance() -> None:
+    generator = np.random.default_rng(6)
+    first, second = generator.gamma(2, 1, 8000), generator.gamma(2, 2, 2000)
+
+    found = contrast(arm(first, np.full(8000, 0.8)), arm(second, np.full(2000, 0.2)), 1.0)
+
+    assert found.mean == pytest.approx(first.mean() - second.mean())
+    welch = stats.ttest_ind(first, second, equal_var=False)
+    assert found.mean / math.sqrt(found.variance / found.rows) == pytest.approx(welch.statistic, rel=1e-3)
+
+
+def test_an_arm_without_rows_says_nothing() -> None:
+    nobody = Arm(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    some = arm(np.ones(50), np.full(50, 0.5))
+    for first, second in ((nobody, some), (some, nobody), (nobody, nobody)):
+        bounds = confidence_sequence(contrast(first, second, 1.0), 0.95, 100)
+        assert (bounds.low, bounds.high) == (-math.inf, math.inf)
+
+
+def test_one_sequence_is_tighter_than_the_difference_of_two() -> None:
+    generator = np.random.default_rng(7)
+    first, second = generator.random(2000), generator.random(2000)
+    half = np.full(2000, 0.5)
+    bounds = confidence_sequence(contrast(arm(first, half), arm(second, half), 1.0), 0.95, 4000)
+    # The union bound: each arm's mean at half the chance of error.
+    each = [confidence_sequence(sums(values), 0.975, 2000) for values in (first, second)]
+    union = sum((one.high - one.low) / 2 for one in each)
+    assert 1.4 < union / ((bounds.high - bounds.low) / 2) < 1.6
+
+
+def brier(generator: np.random.Generator, rows: int, noise: float, rate: np.ndarray | float = 0.15) -> np.ndarray:
+    """Losses of a model that is the better the less noise it has."""
+    labels = generator.random(rows) < rate
+    scores = np.clip(0.15 + 0.3 * (labels - 0.15) + generator.normal(0, noise, rows), 0, 1)
+    return (scores - labels) ** 2
+
+
+def arms_at_looks(values: np.ndarray, second: np.ndarray, shares: np.ndarray, every: int) -> Iterator[Sums]:
+    """The contrast after each batch of rows."""
+    chances = np.where(second, shares, 1 - shares)
+    columns = np.stack(
+        [np.ones_like(values), 1 / chances, values / chances, chances**-2, values / chances**2,
+         (values / chances) ** 2]
+    )  # fmt: skip
+    first_sums, second_sums = (np.cumsum(np.where(taken, columns, 0), axis=1) for taken in (~second, second))
+    for n in range(every, len(values) + 1, every):
+        a, b = first_sums[:, n - 1], second_sums[:, n - 1]
+        if min(a[0], b[0]) >= FEWEST:
+            yield contrast(Arm(int(a[0]), *a[1:]), Arm(int(b[0]), *b[1:]), 1.0)
+
+
+FEWEST = 200
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, "growing"])
+def test_arms_of_equal_models_are_rarely_told_apart_however_often_one_looks(share: float | str) -> None:
+    """Growing: the share rises while rows get harder, which a plain difference takes for a worse model."""
+    generator = np.random.default_rng(11)
+    rows, samples, told_apart, plain = 8000, 300, 0, 0
+    for _ in range(samples):
+        if share == "growing":
+            shares, rates = np.repeat([0.1, 0.5], rows // 2), np.repeat([0.1, 0.3], rows // 2)
+        else:
+            shares, rates = np.full(rows, float(share)), np.full(rows, 0.15)
+        values = brier(generator, rows, 0.1, rates)
+        second = generator.random(rows) < shares
+        looks_ = list(arms_at_looks(values, second, shares, 200))
+        bounds = [confidence_sequence(one, 0.95, 2 * FEWEST) for one in looks_]
+        told_apart += any(b.low > 0 or b.high < 0 for b in bounds)
+        plain += stats.ttest_ind(values[second], values[~second], equal_var=False).pvalue < 0.05
+    assert told_apart / samples < 0.05
+    if share == "growing":
+        assert plain / samples > 0.5
+
+
+def test_a_better_arm_is_found_out() -> None:
+    generator = np.random.default_rng(12)
+    rows, found = 8000, 0
+    for _ in range(100):
+        second = generator.random(rows) < 0.5
+        values = np.where(second, brier(generator, rows, 0.05), brier(generator, rows, 0.2))
+        seen = arms_at_looks(values, second, np.full(rows, 0.5), 200)
+        found += any(confidence_sequence(one, 0.95, 2 * FEWEST).low > 0 for one in seen)
+    assert found / 100 > 0.9

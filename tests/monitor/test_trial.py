@@ -1,32 +1,42 @@
-"""A challenger's trial: paired losses in the warehouse, the verdict, and what follows in the ledger."""
+"""A challenger's trial: losses in the warehouse, paired and by arm, the verdict, and what the ledger says."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlglot
+from sqlglot.dialects.bigquery import BigQuery
 
 from caudal.contract.monitoring import Trial
 from caudal.promotions import Promotion, Promotions
+from caudal.sql import to_duckdb
 from caudal.tables import shadow_table
+from monitor.live_arms import LiveArm, LiveArms
+from monitor.paired import Paired
+from monitor.sequential import Arm, Sums, confidence_sequence
 from monitor.step import outcomes
-from monitor.trial import Losses, judge
+from monitor.trial import judge
+from tests.contract_suites.served import line
+from tests.monitor.test_sequential import pseudo_outcomes
 from tests.world import World, day, payments
 
 FEBRUARY, MARCH, APRIL = day("2026-02-01"), day("2026-03-01"), day("2026-04-01")
 
 
-def losses(champion: np.ndarray, challenger: np.ndarray) -> Losses:
-    return Losses(
+def losses(champion: np.ndarray, challenger: np.ndarray) -> Paired:
+    return Paired(
         len(champion), champion.sum(), challenger.sum(), (champion**2).sum(), (challenger**2).sum(),
         (champion * challenger).sum(),
     )  # fmt: skip
 
 
-def drawn(advantage: float, rows: int = 4000) -> Losses:
+def drawn(advantage: float, rows: int = 4000) -> Paired:
     generator = np.random.default_rng(4)
     champion = generator.beta(1, 5, rows)
     noise = generator.normal(0, 0.05, rows)
@@ -52,19 +62,19 @@ def test_the_advantage_of_sums_is_that_of_rows() -> None:
     ],
 )
 def test_a_verdict_needs_a_proof(advantage: float, too_long: bool, verdict: str, reason: str) -> None:
-    outcome = judge(drawn(advantage), Trial(margin=0), too_long)
+    outcome = judge(drawn(advantage), None, Trial(margin=0), too_long)
     assert (outcome.verdict, outcome.reason) == (verdict, reason)
 
 
 def test_within_the_margin_a_challenger_that_is_no_worse_is_promoted() -> None:
-    outcome = judge(drawn(0.0, rows=40_000), Trial(margin=0.02), False)
+    outcome = judge(drawn(0.0, rows=40_000), None, Trial(margin=0.02), False)
     assert outcome.verdict == "promote"
     assert outcome.reason == "proven to lose at most 1.02 times what the champion loses"
 
 
 def test_nothing_is_decided_on_fewer_rows_than_the_minimum() -> None:
-    assert judge(drawn(0.5, rows=499), Trial(minimum_rows=500), False).verdict == "go on"
-    assert judge(drawn(0.5, rows=500), Trial(minimum_rows=500), False).verdict == "promote"
+    assert judge(drawn(0.5, rows=499), None, Trial(minimum_rows=500), False).verdict == "go on"
+    assert judge(drawn(0.5, rows=500), None, Trial(minimum_rows=500), False).verdict == "promote"
 
 
 @pytest.fixture
@@ -102,7 +112,7 @@ def test_losses_are_brier_scores_of_due_rows_that_both_scored(
 ) -> None:
     world, champion, challenger = trying
     labels, plain, other = score_both(world, champion, challenger, quality=0.0)
-    found = outcomes(world.context(APRIL))["trial"]
+    found = outcomes(world.context(APRIL))["trial"]["paired"]
     assert found["rows"] == len(labels)
     assert found["champion_loss"] == pytest.approx(np.mean((plain - labels) ** 2), abs=1e-8)
     assert found["challenger_loss"] == pytest.approx(np.mean((other - labels) ** 2), abs=1e-8)
@@ -122,7 +132,7 @@ def test_a_challenger_that_proves_better_becomes_champion_once(
     assert (head.version, head.role, head.as_of) == (challenger.version, "champion", APRIL)
     assert "proven to be better" in head.reason
     assert head.evidence["champion"] == champion.version
-    assert head.evidence["rows"] == first["trial"]["rows"]
+    assert head.evidence["paired"]["rows"] == first["trial"]["paired"]["rows"]
     assert len(ledger(world).history()) == 3
     assert ledger(world).challenger() is None
 
@@ -183,6 +193,300 @@ def test_other_labels_have_their_losses(small_contract: Any, local_environment: 
     world.predicted(
         challenger, columns["payment"], columns["paid_at"], [0.5] * 300, MARCH, table=shadow_table(contract)
     )
-    found = outcomes(world.context(day("2026-05-01")))["trial"]
+    found = outcomes(world.context(day("2026-05-01")))["trial"]["paired"]
     assert found["rows"] == 300
     assert found["champion_loss"] == pytest.approx(expected)
+
+
+# By what came of live answers
+
+
+def answers(
+    world: World,
+    champion: Promotion,
+    challenger: Promotion,
+    *,
+    quality: float,
+    share: float = 0.5,
+    rows: int = 3000,
+    as_of: datetime = APRIL,
+) -> dict[str, np.ndarray]:
+    """Rows of March, each answered by the arm that chance chose; the higher `quality`, the better the challenger.
+
+    Returns:
+        What an oracle needs of the rows whose labels are due.
+    """
+    columns = payments(rows, "2026-03-01", first_key=80_000, seed=9, days=31)
+    world.arrive(columns, as_of)
+    labels = np.array([label == "yes" for label in columns["disputed"]])
+    generator = np.random.default_rng(16)
+    second = generator.random(rows) < share
+    plain = np.clip(labels.mean() + generator.normal(0, 0.1, rows), 0, 1)
+    other = np.clip(plain + quality * (labels - plain) + generator.normal(0, 0.02, rows), 0, 1)
+    scores = np.where(second, other, plain)
+    keys, times = np.array(columns["payment"]), columns["paid_at"]
+    for promotion, arm, taken in ((champion, "champion", ~second), (challenger, "challenger", second)):
+        chosen = times.filter(pa.array(taken))
+        world.served(
+            promotion, keys[taken], chosen, scores[taken], as_of, arm=arm, challenger=challenger, share=share
+        )
+    due = np.asarray(pa.compute.less_equal(times, pa.scalar(as_of - timedelta(days=7))))
+    late = np.asarray(pa.compute.greater(times, pa.scalar(MARCH)))
+    counted = due & late
+    return {"labels": labels[counted], "scores": scores[counted], "second": second[counted]}
+
+
+def test_live_losses_are_those_of_each_arms_due_keys(trying: tuple[World, Promotion, Promotion]) -> None:
+    world, champion, challenger = trying
+    known = answers(world, champion, challenger, quality=0.0, share=0.25)
+    found = outcomes(world.context(APRIL))
+    live = found["trial"]["live"]
+    for arm, taken in (("champion", ~known["second"]), ("challenger", known["second"])):
+        labels, scores = known["labels"][taken], known["scores"][taken]
+        assert live[arm]["rows"] == taken.sum()
+        assert live[arm]["answered"] > live[arm]["rows"]
+        assert live[arm]["loss"] == pytest.approx(np.mean((scores - labels) ** 2), abs=1e-8)
+        assert live[arm]["positive_rate"] == pytest.approx(labels.mean())
+        assert found["measures"][f"trial_live_{arm}_rows"] == taken.sum()
+        assert found["measures"][f"trial_live_{arm}_positive_rate"] == pytest.approx(labels.mean(), abs=1e-6)
+    losses_ = (known["scores"] - known["labels"]) ** 2
+    expected = losses_[~known["second"]].mean() - losses_[known["second"]].mean()
+    assert live["difference"]["mean"] == pytest.approx(expected, abs=1e-8)
+    shares = np.full(len(losses_), 0.25)
+    values = pseudo_outcomes(losses_, known["second"], shares, 1.0)
+    bounds = confidence_sequence(Sums(len(values), values.sum(), (values**2).sum()), 0.975, 1000)
+    assert live["difference"]["low"] == pytest.approx(bounds.low, rel=1e-6)
+    assert live["difference"]["high"] == pytest.approx(bounds.high, rel=1e-6)
+    assert found["trial"]["decided_by"] == "live"
+
+
+@pytest.mark.parametrize(("quality", "verdict"), [(0.4, "promote"), (-0.4, "drop")])
+def test_live_answers_promote_the_better_and_drop_the_worse_once(
+    trying: tuple[World, Promotion, Promotion], quality: float, verdict: str
+) -> None:
+    world, champion, challenger = trying
+    answers(world, champion, challenger, quality=quality)
+    first = outcomes(world.context(APRIL))
+    assert (first["trial"]["verdict"], first["trial"]["decided_by"]) == (verdict, "live")
+    assert outcomes(world.context(APRIL)) == first
+    head = ledger(world).head()
+    assert head is not None
+    assert head.version == (challenger if verdict == "promote" else champion).version
+    assert "what came of live answers" in head.reason
+    assert head.evidence["live"] == first["trial"]["live"]
+    assert head.evidence["paired"]["rows"] == 0
+    assert len(ledger(world).history()) == 3
+
+
+def test_what_a_key_was_answered_first_counts_and_nothing_else(
+    trying: tuple[World, Promotion, Promotion],
+) -> None:
+    world, champion, challenger = trying
+    columns = payments(40, "2026-03-02", first_key=90_000, disputed=["yes"] * 40)
+    world.arrive(columns, APRIL)
+    keys, times = columns["payment"], columns["paid_at"]
+    later = pa.compute.add(times, pa.scalar(timedelta(days=1)))
+
+    def serve(promotion: Promotion, arm: str, score: float, chosen: slice, **changes: Any) -> None:
+        given = {"times": times[chosen], "as_of": APRIL, "challenger": challenger, "share": 0.5, **changes}
+        count = len(keys[chosen])
+        world.served(
+            promotion, keys[chosen], given["times"], [score] * count, given["as_of"], arm=arm,
+            challenger=given["challenger"], share=given["share"],
+        )  # fmt: skip
+
+    serve(champion, "champion", 0.5, slice(0, 10))
+    serve(challenger, "challenger", 0.7, slice(10, 20))
+    # The share grew, so some keys moved to the other arm; they stay what they were first.
+    serve(challenger, "challenger", 0.0, slice(0, 5), times=later[0:5], share=0.9)
+    # None of these is a row of either arm:
+    serve(challenger, "shadow", 0.0, slice(0, 10))
+    serve(champion, "champion", 0.0, slice(20, 25), share=0.0)
+    serve(challenger, "challenger", 0.0, slice(20, 25), share=1.0)
+    serve(champion, "champion", 0.0, slice(25, 30), challenger=champion)
+    serve(champion, "champion", 0.0, slice(30, 33), times=pa.array([FEBRUARY] * 3))
+    serve(champion, "champion", 0.0, slice(33, 36), as_of=MARCH)
+    serve(champion, "champion", 0.0, slice(36, 40), as_of=day("2026-04-02"))
+
+    live = outcomes(world.context(APRIL))["trial"]["live"]
+
+    assert (live["champion"]["rows"], live["champion"]["loss"]) == (10, pytest.approx(0.25))
+    assert (live["challenger"]["rows"], live["challenger"]["loss"]) == (10, pytest.approx(0.09))
+    assert (live["champion"]["answered"], live["challenger"]["answered"]) == (10, 10)
+
+
+def test_a_label_counts_when_it_is_due_by_what_the_warehouse_says_too(
+    trying: tuple[World, Promotion, Promotion],
+) -> None:
+    world, _, challenger = trying
+    columns = payments(20, "2026-03-20", first_key=90_000, days=10)
+    world.arrive(columns, APRIL)
+    # A client that says another event time does not make a label due.
+    told = pa.array([day("2026-03-02")] * 20)
+    world.served(
+        challenger, columns["payment"], told, [0.5] * 20, APRIL, arm="challenger", challenger=challenger, share=0.5
+    )
+    due = [moment for moment in columns["paid_at"].to_pylist() if moment <= APRIL - timedelta(days=7)]
+    assert 0 < len(due) < 20
+    live = outcomes(world.context(APRIL))["trial"]["live"]
+    assert (live["challenger"]["rows"], live["challenger"]["answered"]) == (len(due), 20)
+
+
+def test_shadow_lines_are_pairs_and_a_key_that_was_scored_by_batch_too_counts_once(
+    trying: tuple[World, Promotion, Promotion],
+) -> None:
+    world, champion, challenger = trying
+    columns = payments(30, "2026-03-02", first_key=90_000, days=10, disputed=["no"] * 30)
+    world.arrive(columns, APRIL)
+    keys, times = columns["payment"], columns["paid_at"]
+    world.predicted(champion, keys[:20], times[:20], [0.1] * 20, APRIL)
+    world.predicted(challenger, keys[:20], times[:20], [0.2] * 20, APRIL, table=shadow_table(world.contract))
+    for promotion, arm, score in ((champion, "champion", 0.3), (challenger, "shadow", 0.4)):
+        world.served(
+            promotion, keys[10:30], times[10:30], [score] * 20, APRIL, arm=arm, challenger=challenger, share=0.0
+        )
+    # Other requests about the same keys: one in which the shadow failed, and one of which its line alone came.
+    earlier = pa.compute.subtract(times, pa.scalar(timedelta(hours=1)))
+    world.served(
+        champion, keys[20:30], earlier[20:30], [0.9] * 10, APRIL, arm="champion", challenger=challenger, share=0.0
+    )
+    later = pa.compute.add(times, pa.scalar(timedelta(hours=1)))
+    world.served(
+        challenger, keys[10:20], later[10:20], [0.9] * 10, APRIL, arm="shadow", challenger=challenger, share=0.0
+    )
+
+    found = outcomes(world.context(APRIL))["trial"]
+
+    assert (found["paired"]["rows"], found["paired"]["served_rows"]) == (30, 20)
+    assert found["paired"]["champion_loss"] == pytest.approx((10 * 0.01 + 20 * 0.09) / 30)
+    assert found["paired"]["challenger_loss"] == pytest.approx((10 * 0.04 + 20 * 0.16) / 30)
+    assert (found["live"], found["decided_by"]) == (None, "paired")
+
+
+def live_losses(advantage: float, rows: int) -> LiveArms:
+    """So many due keys in each of two equal arms."""
+    generator = np.random.default_rng(3)
+    values = generator.beta(1, 5, rows)
+    values -= values.mean() - 0.17
+
+    def one(x: np.ndarray) -> LiveArm:
+        sums = Arm(rows, 2.0 * rows, 2 * x.sum(), 4.0 * rows, 4 * x.sum(), 4 * (x**2).sum())
+        return LiveArm(rows, sums, rows // 10)
+
+    return LiveArms(one(values), one(values - advantage))
+
+
+BETTER, EVEN, WORSE = 0.05, 0.0, -0.05
+
+
+@pytest.mark.parametrize(
+    ("by_arms", "by_pairs", "too_long", "verdict", "decided_by"),
+    [
+        # The live arms decide the promotion, whatever the pairs promise.
+        (BETTER, EVEN, False, "promote", "live"),
+        (EVEN, BETTER, False, "go on", "live"),
+        (EVEN, BETTER, True, "drop", "live"),
+        # Proven worse in either: dropped.
+        (WORSE, BETTER, False, "drop", "live"),
+        (BETTER, WORSE, False, "drop", "paired"),
+        (EVEN, WORSE, False, "drop", "paired"),
+    ],
+)
+def test_live_arms_promote_and_either_comparison_drops(
+    by_arms: float, by_pairs: float, too_long: bool, verdict: str, decided_by: str
+) -> None:
+    outcome = judge(drawn(by_pairs), live_losses(by_arms, 4000), Trial(margin=0), too_long)
+    assert (outcome.verdict, outcome.decided_by) == (verdict, decided_by)
+
+
+@pytest.mark.parametrize(
+    ("by_pairs", "too_long", "verdict"),
+    [(BETTER, False, "go on"), (BETTER, True, "promote"), (EVEN, True, "drop")],
+)
+def test_with_too_few_answers_to_judge_the_pairs_decide_when_the_time_is_up(
+    by_pairs: float, too_long: bool, verdict: str
+) -> None:
+    outcome = judge(drawn(by_pairs), live_losses(BETTER, 499), Trial(margin=0), too_long)
+    assert outcome.verdict == verdict
+    if verdict == "promote":
+        assert outcome.decided_by == "paired"
+        assert "too few answers" in outcome.reason
+
+
+def test_with_both_comparisons_each_has_half_the_chance_of_error() -> None:
+    alone = judge(drawn(EVEN), None, Trial(level=0.95), False)
+    both = judge(drawn(EVEN), live_losses(EVEN, 4000), Trial(level=0.95), False)
+    stricter = judge(drawn(EVEN), None, Trial(level=0.975), False)
+    assert both.by_pairs == stricter.by_pairs
+    assert both.by_pairs.difference.high > alone.by_pairs.difference.high
+
+
+def verdicts(generator: np.random.Generator, noises: tuple[float, float], trial: Trial) -> list[str]:
+    """The verdict after each of 20 batches of 400 rows; the less noise a model has, the better it is.
+
+    Batches are scored by both; of the same rows each is answered by the arm that chance chose.
+    """
+    rows, share, every = 8000, 0.3, 400
+    labels = generator.random(rows) < 0.15
+    signal = 0.15 + 0.3 * (labels - 0.15) + generator.normal(0, 0.05, rows)
+    a, b = ((np.clip(signal + generator.normal(0, noise, rows), 0, 1) - labels) ** 2 for noise in noises)
+    second = generator.random(rows) < share
+    found = []
+    for n in range(every, rows + 1, every):
+        x, y = a[:n][~second[:n]], b[:n][second[:n]]
+        arms = [
+            LiveArm(
+                len(v), Arm(len(v), len(v) / p, v.sum() / p, len(v) / p**2, v.sum() / p**2, (v**2).sum() / p**2)
+            )
+            for v, p in ((x, 1 - share), (y, share))
+        ]
+        found.append(judge(losses(a[:n], b[:n]), LiveArms(*arms), trial, False).verdict)
+        if found[-1] != "go on":
+            break
+    return found
+
+
+def test_a_trial_of_equal_models_rarely_ends_however_often_it_is_judged() -> None:
+    generator = np.random.default_rng(21)
+    trial = Trial(level=0.95, margin=0, minimum_rows=200)
+    ended = sum(verdicts(generator, (0.1, 0.1), trial)[-1] != "go on" for _ in range(300))
+    assert ended / 300 < 0.05
+
+
+@pytest.mark.parametrize(
+    ("noises", "verdict"), [((0.3, 0.05), "promote"), ((0.05, 0.3), "drop")], ids=["better", "worse"]
+)
+def test_a_trial_of_unequal_models_ends_as_it_should(noises: tuple[float, float], verdict: str) -> None:
+    generator = np.random.default_rng(22)
+    trial = Trial(level=0.95, margin=0, minimum_rows=200)
+    ended = [verdicts(generator, noises, trial)[-1] for _ in range(100)]
+    assert ended.count(verdict) > 90
+    assert set(ended) <= {verdict, "go on"}
+
+
+def test_no_query_of_the_step_uses_a_word_that_bigquery_reserves_as_a_name(
+    trying: tuple[World, Promotion, Promotion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, champion, challenger = trying
+    asked: list[str] = []
+
+    def heard(query: str) -> str:
+        asked.append(query)
+        return to_duckdb(query)
+
+    monkeypatch.setattr("caudal.warehouse.duckdb.to_duckdb", heard)
+    answers(world, champion, challenger, quality=0.0, rows=50)
+    path = Path(world.environment.serving.prediction_log)
+    path.write_text(json.dumps(line(1)) + "\n")
+    outcomes(world.context(APRIL))
+
+    assert any("_served" in query for query in asked)
+    assert all(" QUALIFY " not in query or " WHERE " in query.split(" QUALIFY ")[-2] for query in asked)
+    for query in asked:
+        # A name behind a dot may be any word.
+        names = {
+            name.name.lower()
+            for name in sqlglot.parse_one(query, read="bigquery").find_all(sqlglot.exp.Identifier)
+            if not name.quoted and not (isinstance(name.parent, sqlglot.exp.Column) and name.parent.table)
+        }
+        assert not names & BigQuery.Generator.RESERVED_KEYWORDS, query

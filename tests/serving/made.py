@@ -75,11 +75,17 @@ def make_model(
 
 
 def promote(
-    storage: Storage, environment: Environment, package: ModelPackage, *, role: Any = "champion", request: str = ""
+    storage: Storage,
+    environment: Environment,
+    package: ModelPackage,
+    *,
+    role: Any = "champion",
+    request: str = "",
+    as_of: datetime = WHEN,
 ) -> None:
     """Makes a package live."""
     Promotions(storage, environment.ledger(package.contract.name, "promotions")).promote(
-        version=package.version, model_type="xgboost", package=package.uri, as_of=WHEN, by="test",
+        version=package.version, model_type="xgboost", package=package.uri, as_of=as_of, by="test",
         reason="test", snapshot="snapshot", role=role, request=request,
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,32 @@ def test_a_line_holds_no_feature_and_no_personal_key(
     log.close()
     assert b"424242" not in line
     assert b"77.5" not in line
+
+
+def test_a_line_that_was_torn_takes_no_other_along(
+    small_contract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    instance = Instance(1, datetime(2026, 1, 1, tzinfo=UTC), {}, {})
+    # A process was killed in the middle of a line; then the disk was full in the middle of another.
+    path.write_bytes(b'{"message": "pred')
+    log = PredictionLog(small_contract(), str(path))
+    line = log.line(instance, "id", 0.5, "yes", "v", "champion")
+    log.write([line])
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) < len(line):
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(descriptor, data[:20])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="no space"):
+            log.write([line])
+    log.write([line, line])
+    log.close()
+    assert path.read_bytes() == b'{"message": "pred\n' + line + line[:20] + b"\n" + line + line
 
 
 def test_the_prediction_log_is_only_its_owners(bank_server: Served, bank_environment: Environment) -> None:

@@ -144,6 +144,7 @@ def test_a_shadow_scores_what_the_champion_answers_and_answers_nobody(
             ("champion", champion.version),
             ("shadow", challenger.version),
         ]
+        assert [(one["challenger"], one["share"]) for one in told] == [(challenger.version, 0.0)] * 2
         assert told[0]["score"] != told[1]["score"]
         assert server.client.get("/v1/model").json()["challenger"]["version"] == challenger.version
 
@@ -159,7 +160,8 @@ def test_a_challenger_that_was_dropped_scores_no_longer(
         promote(local_storage, quick, champion, request="the trial is over")
         until(lambda: server.client.get("/v1/model").json()["challenger"] is None)
         server.predict(row)
-        assert [one["arm"] for one in lines(quick.serving.prediction_log)] == ["champion"]
+        (told,) = lines(quick.serving.prediction_log)
+        assert (told["arm"], told["challenger"], told["share"]) == ("champion", None, 0.0)
 
 
 def test_a_prediction_that_can_not_be_logged_is_not_answered(
@@ -196,6 +198,8 @@ def test_with_a_share_each_key_is_answered_by_the_same_model_every_time(
     assert [one["key"] for one in answers[0]] == list(range(1, 401))
     assert single["arm"] == arms[0][0]
     assert 0.2 < arms[0].count("challenger") / 400 < 0.4
+    told = lines(environment.serving.prediction_log)
+    assert {(one["challenger"], one["share"]) for one in told} == {(challenger.version, 0.3)}
     by_arm = {one["arm"]: one["model_version"] for one in answers[0]}
     assert by_arm == {"champion": champion.version, "challenger": challenger.version}
 

@@ -152,18 +152,19 @@ class Time(Section):
 
 
 class Trial(Section):
-    """How a challenger is held against the champion, on the rows that both score while it is on trial.
+    """How a challenger is held against the champion while it is on trial.
 
     What is compared is the loss of each due row: the Brier score of a binary task, the error rate of a multiclass
     one, the squared error of a regression. It may be looked at after every run: the intervals hold at all times
-    together (a confidence sequence). The challenger is promoted as soon as it is proven to lose at most
-    (1 + margin) times what the champion loses, and dropped as soon as it is proven to be worse, or when the time
-    is up.
+    together (a confidence sequence). There are two comparisons: paired, on the rows that both score, and by the
+    live answers of each, where the environment gives the challenger a share of them. The challenger is promoted as
+    soon as it is proven to lose at most (1 + margin) times what the champion loses, by live answers where there
+    are any; it is dropped as soon as either comparison proves it to be worse, or when the time is up.
 
     Attributes:
-        level: of the confidence sequence.
+        level: of the confidence sequences of a trial together.
         margin: by which share of the champion's loss a challenger may be worse; 0 asks for proven superiority.
-        minimum_rows: nothing is decided on fewer.
+        minimum_rows: nothing is decided on fewer; with live answers, on fewer in either arm.
         at_most: how long a trial lasts.
     """
 

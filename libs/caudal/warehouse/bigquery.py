@@ -137,7 +137,7 @@ class BigQueryWarehouse(Warehouse):
             job_id = f"{name}-{attempt}"
             job = self._settled(job_id, location)
             if job is None:
-                with _typed_errors(name):
+                with typed_errors(name):
                     try:
                         job = start(job_id)
                     except google.Conflict:
@@ -164,7 +164,7 @@ class BigQueryWarehouse(Warehouse):
         except google.NotFound:
             return None
         assert isinstance(job, (bigquery.LoadJob, bigquery.QueryJob))
-        with _typed_errors(job_id):
+        with typed_errors(job_id):
             failure = job.exception()  # type: ignore[no-untyped-call]
             if failure is not None and not job.error_result:
                 raise failure  # it is not the job that failed, but the question about it
@@ -173,7 +173,7 @@ class BigQueryWarehouse(Warehouse):
     def _location(self, dataset: str) -> str:
         """Where a data set lies, and so the jobs that write to it."""
         if dataset not in self._locations:
-            with _typed_errors(dataset):
+            with typed_errors(dataset):
                 found = self._clients.bigquery.get_dataset(f"{self._project}.{dataset}")
             self._locations[dataset] = str(found.location)
         return self._locations[dataset]
@@ -226,7 +226,7 @@ class BigQueryWarehouse(Warehouse):
     ) -> tuple[pa.Schema, list[str]]:
         """Runs a query and opens its result for reading; streams can be read for six hours."""
         text, config = _prepared(query, parameters)
-        with _typed_errors(query):
+        with typed_errors(query):
             job = self._clients.bigquery.query(text, job_config=config)
             job.result()
             table = job.destination
@@ -248,7 +248,7 @@ class BigQueryWarehouse(Warehouse):
 
     def _batches(self, stream: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         normal = _normal(schema)
-        with _typed_errors(stream):
+        with typed_errors(stream):
             for answer in self._clients.reads.read_rows(stream):
                 serialized = answer.arrow_record_batch.serialized_record_batch
                 batch = pa.ipc.read_record_batch(pa.py_buffer(serialized), schema)
@@ -264,7 +264,7 @@ class BigQueryWarehouse(Warehouse):
             return self._export_ordered(query, prefix, parameters)
         text, config = _prepared(query, parameters)
         uri = exp.Literal.string(join(prefix, "part-*.parquet")).sql(dialect="bigquery")
-        with _typed_errors(query):
+        with typed_errors(query):
             self._clients.bigquery.query(
                 f"EXPORT DATA OPTIONS (uri = {uri}, format = 'PARQUET', compression = 'ZSTD') AS\n{text}",
                 job_config=config,
@@ -307,7 +307,7 @@ class BigQueryWarehouse(Warehouse):
             return quoted(f"{reference.project}.{reference.dataset_id}.{reference.table_id}")
 
         try:
-            with _typed_errors(name):
+            with typed_errors(name):
                 for replacement in commit.replacements:
                     self._replace(script, replacement, stage)
             if commit.covered:
@@ -512,7 +512,7 @@ def _normal_type(data_type: pa.DataType) -> pa.DataType:
 
 
 @contextmanager
-def _typed_errors(where: str) -> Iterator[None]:
+def typed_errors(where: str) -> Iterator[None]:
     """BigQuery's complaints as Caudal's errors."""
     place = " ".join(where.split())[:120]
     try:

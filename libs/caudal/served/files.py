@@ -1,0 +1,119 @@
+"""Served lines on a laptop: the file that `serving.prediction_log` names, one JSON object a line.
+
+A mark is the file's name for itself (the hash of its first line, which holds an id) and a byte offset at which a
+line begins. So only what was appended since is read, and a file that was put in the place of another is read
+whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from caudal.served.port import LINE, MESSAGE, Part, ServedLines
+
+BLOCK_BYTES = 16_000_000
+
+_RAW = pa.schema([pa.field("message", pa.string()), pa.field("contract", pa.string()), *LINE])
+_OPTIONS = pj.ParseOptions(explicit_schema=_RAW, unexpected_field_behavior="ignore")
+# Arrow's reader crashes on a `null` of its own, and takes other values for objects: only objects get to it.
+_NO_OBJECT = re.compile(rb"\n[^{\n]")
+
+
+class FileLines(ServedLines):
+    """The lines of one file; there are none while there is no file.
+
+    Args:
+        block_bytes: so much is read at a time.
+    """
+
+    def __init__(self, path: Path, block_bytes: int = BLOCK_BYTES) -> None:
+        self._path = path
+        self._block_bytes = block_bytes
+
+    def parts(self, contract: str, after: str = "") -> Iterator[Part]:
+        try:
+            stream = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with stream:
+            name = _name(stream)
+            offset = _offset(after, name, stream)
+            stream.seek(offset)
+            for block in _whole_lines(stream, self._block_bytes):
+                offset += len(block)
+                rows, broken = _read(block)
+                yield Part(_of_contract(rows, contract), broken, f"{name}:{offset}")
+
+
+def _name(stream: BinaryIO) -> str:
+    return hashlib.sha256(stream.readline()).hexdigest()[:32]
+
+
+def _offset(after: str, name: str, stream: BinaryIO) -> int:
+    """Where to begin; 0 when the mark is of another file, or of one that was longer."""
+    known, _, offset = after.partition(":")
+    if known != name:
+        return 0
+    return int(offset) if int(offset) <= stream.seek(0, 2) else 0
+
+
+def _whole_lines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
+    """The stream in blocks that end where a line ends; a last line that is still being written is left."""
+    rest = b""
+    while block := stream.read(block_bytes):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+
+
+def _read(block: bytes) -> tuple[pa.Table, int]:
+    """The rows of a block of lines, and how many lines are broken."""
+    if block[:1] in b"{\n" and _NO_OBJECT.search(block) is None:
+        try:
+            return _parsed(block), 0
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+    lines = block.split(b"\n")
+    objects = [line for line in lines if line[:1] == b"{"]
+    tables = list(_good(objects))
+    found = pa.concat_tables([table for table, _ in tables]) if tables else _RAW.empty_table()
+    nonempty = sum(1 for line in lines if line.strip())
+    return found, nonempty - sum(count for _, count in tables)
+
+
+def _good(lines: list[bytes]) -> Iterator[tuple[pa.Table, int]]:
+    """The lines that can be read, in runs: halved until what is broken stands alone."""
+    if not lines:
+        return
+    try:
+        yield _parsed(b"\n".join(lines)), len(lines)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if len(lines) > 1:
+            middle = len(lines) // 2
+            yield from _good(lines[:middle])
+            yield from _good(lines[middle:])
+
+
+def _parsed(lines: bytes) -> pa.Table:
+    if not lines.strip():
+        return _RAW.empty_table()
+    table = pj.read_json(pa.BufferReader(lines), parse_options=_OPTIONS).select(_RAW.names)
+    table.validate(full=True)  # text that is no UTF-8
+    return table
+
+
+def _of_contract(rows: pa.Table, contract: str) -> pa.RecordBatch:
+    wanted = pc.and_(pc.equal(rows.column("message"), MESSAGE), pc.equal(rows.column("contract"), contract))
+    chosen = rows.filter(wanted).select(LINE.names).combine_chunks()
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in chosen.columns], schema=LINE)
