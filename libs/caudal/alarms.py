@@ -25,12 +25,22 @@ if TYPE_CHECKING:
     from caudal.storage import Storage
 
 AlarmKind = Literal[
-    "drift", "missing", "unseen", "rejected", "volume", "freshness", "prediction_drift", "quality", "training"
+    "drift",
+    "class_drift",
+    "missing",
+    "unseen",
+    "rejected",
+    "volume",
+    "freshness",
+    "prediction_drift",
+    "quality",
+    "training",
 ]
 Severity = Literal["warning", "error", "critical"]
 
 SEVERITY: Mapping[AlarmKind, Severity] = {
     "drift": "warning",
+    "class_drift": "warning",
     "prediction_drift": "warning",
     "unseen": "warning",
     "missing": "error",
@@ -54,6 +64,7 @@ class Alarm:
         value: what was measured.
         threshold: what it was measured against.
         evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal.
+        among: the class whose rows the alarm is about, if it is one class.
     """
 
     contract: str
@@ -63,11 +74,13 @@ class Alarm:
     value: float
     threshold: float
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    among: str | None = None
 
     @property
     def id(self) -> str:
-        """The same for the same contract, kind, feature and as-of, however often it is raised."""
-        return digest("alarm", self.contract, self.kind, self.feature, format_instant(self.as_of))[:16]
+        """The same for the same contract, kind, feature, class and as-of, however often it is raised."""
+        about = (self.feature,) if self.among is None else (self.feature, self.among)
+        return digest("alarm", self.contract, self.kind, *about, format_instant(self.as_of))[:16]
 
     @property
     def severity(self) -> Severity:
@@ -79,14 +92,15 @@ class Alarm:
         return f"{RUNBOOK}#{self.kind.replace('_', '-')}"
 
     def summary(self) -> dict[str, Any]:
-        """What a step's result says of it."""
-        return {
+        """What a step's result says of it; `among` only where it is about one class."""
+        said = {
             "as_of": format_instant(self.as_of),
             "kind": self.kind,
             "feature": self.feature,
             "value": round(self.value, 6),
             "threshold": self.threshold,
         }
+        return said if self.among is None else {**said, "among": self.among}
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as destinations get it."""
@@ -101,8 +115,9 @@ class Alarm:
 
     def __str__(self) -> str:
         of = f" of {self.feature}" if self.feature else ""
+        among = f" among {self.among}" if self.among is not None else ""
         return (
-            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{of}: "
+            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{of}{among}: "
             f"{self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"
         )
 

@@ -30,6 +30,7 @@ class Measurement:
         rows: how many rows it was measured on.
         kind: the kind of alarm that it raises; None for no alarm.
         evidence: what goes with the alarm.
+        among: the class whose rows it was measured on; None for rows of any label.
     """
 
     measure: str
@@ -39,6 +40,7 @@ class Measurement:
     threshold: float | None = None
     kind: AlarmKind | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    among: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +59,7 @@ def alarms_of(context: StepContext, measured: Iterable[Measurement]) -> list[Ala
             value=one.value,
             threshold=one.threshold,
             evidence={"measure": one.measure, "rows": one.rows, "run": context.run.id, **one.evidence},
+            among=one.among,
         )
         for one in measured
         if one.kind is not None and one.value is not None and one.threshold is not None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from caudal.contract.columns import Column
 from caudal.identity import format_instant
+from caudal.labels import label_value
 from caudal.promotions import Promotion, Promotions
 from caudal.sql import quoted
 from caudal.tables import predictions_table, shadow_table, warehouse_table
@@ -183,14 +183,8 @@ def _loss_in_sql(contract: Contract) -> tuple[Any, dict[str, str | bool | int]]:
     if contract.task == "multiclass":
         return lambda of: f"CASE WHEN {of}.prediction = {label} THEN 0.0 ELSE 1.0 END", {}
     truth = f"CASE WHEN {label} = @positive THEN 1.0 ELSE 0.0 END"
-    positive = _typed(contract.label.positive or "", contract.columns[contract.label.column])
+    positive = label_value(contract, contract.label.positive or "")
     return lambda of: f"({of}.score - {truth}) * ({of}.score - {truth})", {"positive": positive}
-
-
-def _typed(value: str, column: Column) -> str | bool | int:
-    if column.type == "boolean":
-        return value == "true"
-    return int(value) if column.type == "integer" else value
 
 
 def _json(bounds: Bounds) -> dict[str, float | None]:
