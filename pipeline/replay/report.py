@@ -129,9 +129,10 @@ def _events(month: Month) -> list[Event]:
 
 
 def alarm_text(alarm: Mapping[str, Any]) -> str:
-    """An alarm in a few words, such as `drift of x 0.41`."""
+    """An alarm in a few words, such as `drift of x 0.41`, or `class_drift of x among yes 0.41`."""
     of = f" of {alarm['feature']}" if alarm.get("feature") else ""
-    return f"{alarm['kind']}{of} {alarm['value']:.3g}"
+    among = f" among {alarm['among']}" if alarm.get("among") is not None else ""
+    return f"{alarm['kind']}{of}{among} {alarm['value']:.3g}"
 
 
 def _line(month: Month) -> RunLine:

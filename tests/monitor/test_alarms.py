@@ -89,6 +89,17 @@ def test_the_same_alarm_of_another_as_of_is_another_alarm() -> None:
     assert Alarm("payments", day("2026-03-01"), "drift", "amount", 9.9, 0.1).id == DRIFT.id
 
 
+def test_two_classes_of_one_feature_are_two_alarms_and_each_is_named() -> None:
+    yes, no = (
+        Alarm("payments", day("2026-03-01"), "class_drift", "amount", 0.4, 0.25, among=name)
+        for name in ("yes", "no")
+    )
+    assert yes.id != no.id
+    assert yes.summary()["among"] == "yes"
+    assert "among" not in DRIFT.summary()
+    assert "class drift of amount among yes: 0.4 (threshold 0.25)" in str(yes)
+
+
 def test_a_file_without_a_path_names_the_mend(record: str, local_storage: Storage) -> None:
     with pytest.raises(UsageError, match="add 'path'"):
         deliver([DRIFT], [AlarmDestination(type="file")], local_storage, record)
