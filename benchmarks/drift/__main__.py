@@ -77,7 +77,7 @@ def shipped(laboratory: Laboratory, changes: Sequence[Scenario]) -> str:
 
 def quiet(looks: Sequence[Look]) -> str:
     """What the contract raises where nothing changes, Markdown."""
-    lines = ["| kind of alarm | runs with an alarm | named |", "|---|---|---|"]
+    lines = ["| kind of alarm | runs with an alarm, of those that judged | named |", "|---|---|---|"]
     for raised in SHIPPED:
         heard = silence(looks, raised)
         named = ", ".join(f"`{feature}`" for feature in heard.features)
@@ -110,7 +110,7 @@ def _days(found: Finding) -> str:
     return f"{found.delay} day{'' if found.delay == 1 else 's'}"
 
 
-def page(size: Size, day: int, silent: str, table: str, others: str) -> str:
+def page(size: Size, day: int, first: int, silent: str, table: str, others: str) -> str:
     """docs/drift-lab.md."""
     return f"""# Drift laboratory
 
@@ -127,7 +127,8 @@ waits for the next run, up to six days longer.
 
 ## Where nothing changes
 
-Every run with a champion:
+The first {first} days wait for a champion; `class_drift` waits for one that has learned from
+`minimum_training_rows` frauds.
 
 {silent}
 
@@ -148,6 +149,14 @@ The same figures read by other distances; the days until the change is found, em
 ([why](decisions/0008-an-alarm-needs-distance-and-proof.md)); `chi_square` is Cramer's V.
 
 {others}
+
+## See it yourself
+
+A replay of thirteen weeks in which a new kind of fraud begins on day 75, with its report:
+
+```sh
+caudal replay wallet --every day --rows 210000 --days 90 --inject fraud@75
+```
 """
 
 
@@ -173,7 +182,8 @@ def main() -> int:
     others = distances(laboratory, changes)
     print("\n\n".join([silent, table, others]))
     if arguments.write:
-        PAGE.write_text(page(size, day, silent, table, others))
+        first = sum(not look.has_champion for look in laboratory.looks(NOTHING))
+        PAGE.write_text(page(size, day, first, silent, table, others))
     return 0
 
 

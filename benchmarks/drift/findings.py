@@ -47,6 +47,10 @@ class Look:
         """Whether there was something to compare with."""
         return bool(self.figures)
 
+    def judged(self, of_class: bool) -> list[Figure]:
+        """The figures that had rows enough: of all rows, or of those of a class."""
+        return [one for one in self.figures if one.judged and bool(one.among) == of_class]
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -56,9 +60,13 @@ class Detector:
     threshold: float
     of_class: bool = False
 
+    def judges(self, look: Look) -> bool:
+        """Whether it had rows enough to say anything."""
+        return bool(look.judged(self.of_class))
+
     def names(self, look: Look) -> tuple[str, ...]:
         """The features that it names: a distance above the threshold, and not by chance."""
-        judged = [one for one in look.figures if one.judged and bool(one.among) == self.of_class]
+        judged = look.judged(self.of_class)
         proven = discoveries([one.p_value for one in judged], RATE)
         found = (
             one.feature
@@ -74,6 +82,10 @@ class Raised:
 
     kind: str
 
+    def judges(self, look: Look) -> bool:
+        """Whether there was a champion, and enough of a class where the alarm is about one."""
+        return bool(look.judged(True)) if self.kind == "class_drift" else look.has_champion
+
     def names(self, look: Look) -> tuple[str, ...]:
         return tuple(dict.fromkeys(feature or "the model" for kind, feature in look.alarms if kind == self.kind))
 
@@ -83,7 +95,7 @@ class Silence:
     """Looks at a stream in which nothing changes.
 
     Attributes:
-        looks: how many.
+        looks: how many could judge.
         alarms: those that named something.
         features: what they named.
     """
@@ -102,8 +114,8 @@ class Finding:
 
 
 def silence(looks: Sequence[Look], detector: Detector | Raised) -> Silence:
-    """Counts false alarms: every alarm is one, from the first look that has a champion."""
-    named = [detector.names(look) for look in looks if look.has_champion]
+    """Counts false alarms: every alarm is one."""
+    named = [detector.names(look) for look in looks if detector.judges(look)]
     loud = [features for features in named if features]
     return Silence(len(named), len(loud), tuple(sorted({feature for features in loud for feature in features})))
 

@@ -48,7 +48,7 @@ def class_drift(context: StepContext, package: ModelPackage) -> tuple[list[Measu
     for (of, feature), (profile, histogram) in _counted(context, package, classes, due).items():
         effect = effects[entities[feature]][of] if feature in entities else INDEPENDENT
         subject = Subject("class_drift", f"among_{of}_", feature, of)
-        described, test = drift_of(subject, profile, histogram, drift, effect)
+        described, test = drift_of(subject, profile, histogram, drift, effect, drift.minimum_training_rows)
         measured += described
         tested += [test] if test else []
     return measured, tested

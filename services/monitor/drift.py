@@ -62,15 +62,17 @@ def drift_of(
     histogram: Histogram,
     drift: Drift,
     effect: DesignEffect = INDEPENDENT,
+    reference_rows: int = 0,
 ) -> tuple[list[Measurement], Tested | None]:
     """The distances of one histogram from its profile, and the test of the one that decides.
 
     Args:
         effect: by how much the rows tell less than their number says; it weakens the proof, never the distance.
+        reference_rows: fewer rows in training are no yardstick.
     """
     reference, ordered = profile["counts"], profile["kind"] == "numeric"
-    rows, reference_rows = histogram.present, sum(profile["counts"])
-    if not rows or not reference_rows:
+    rows, learned = histogram.present, int(sum(reference))
+    if not rows or not learned:
         return [], None
 
     def measured(measure: str, value: float) -> Measurement:
@@ -85,14 +87,14 @@ def drift_of(
     chance = p_value(drift.measure, ordered)(
         np.asarray(reference) / effect.reference, np.asarray(histogram.counts) / effect.recent
     )
-    judged = min(rows / effect.recent, reference_rows / effect.reference) >= drift.minimum_rows
+    judged = rows / effect.recent >= drift.minimum_rows and learned / effect.reference >= reference_rows
     described = [measured(name, value) for name, value in values.items() if not (judged and name == drift.measure)]
     described.append(measured("p_value", chance))
     if not judged:
         return described, None
     evidence: dict[str, Any] = {
         "p_value": chance,
-        "reference_rows": int(reference_rows),
+        "reference_rows": learned,
         "bins": len(reference),
     }
     if effect != INDEPENDENT:

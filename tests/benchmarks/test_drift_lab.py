@@ -60,7 +60,7 @@ def test_what_is_found_too_late_is_not_found() -> None:
     assert finding([look("2026-03-15", figure("a", 0.9))], PSI, CHANGE, FORTNIGHT) == Finding(14, ("a",))
 
 
-def test_where_nothing_changes_every_alarm_is_false_and_runs_without_a_champion_do_not_count() -> None:
+def test_where_nothing_changes_every_alarm_is_false_and_runs_that_could_not_judge_do_not_count() -> None:
     looks = [
         look("2026-03-01"),
         look("2026-03-02", figure("a", 0.3)),
@@ -68,6 +68,8 @@ def test_where_nothing_changes_every_alarm_is_false_and_runs_without_a_champion_
         look("2026-03-04", figure("a", 0.1), figure("b", 0.1)),
     ]
     assert silence(looks, PSI) == Silence(looks=3, alarms=2, features=("a", "b"))
+    assert silence(looks, OF_CLASS) == silence(looks, Raised("class_drift")) == Silence(0, 0, ())
+    assert silence(looks, Raised("drift")) == Silence(3, 0, ())
 
 
 def test_what_the_contract_raises_is_told_by_kind() -> None:
@@ -156,7 +158,7 @@ def test_a_look_is_kept_as_it_is() -> None:
 def test_the_page_holds_its_tables_and_is_written_only_for_the_laboratorys_own_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = lab.page(lab.SIZE, 150, "| silent |", "| table |", "| others |")
+    made = lab.page(lab.SIZE, 150, 16, "| silent |", "| table |", "| others |")
     assert all(part in made for part in ("| silent |", "| table |", "| others |", "470,000"))
     monkeypatch.setattr("sys.argv", ["drift", "--write", "--rows", "1000"])
     with pytest.raises(SystemExit):

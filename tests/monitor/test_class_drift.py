@@ -162,7 +162,8 @@ def test_too_few_positives_in_training_are_no_yardstick(
     contract: Contract, local_environment: Environment
 ) -> None:
     world = World(contract, local_environment)
-    world.promote(world.arrive(payments(150, "2026-01-01"), FEBRUARY), FEBRUARY)
+    # Some four hundred of them are disputed: enough to be judged, not to judge by.
+    world.promote(world.arrive(payments(1000, "2026-01-01"), FEBRUARY), FEBRUARY)
     february(world, amount=[2.0] * 2800)
     kinds = {one["kind"] for one in outcomes(world.context(MARCH))["alarms"]}
     assert "class_drift" not in kinds

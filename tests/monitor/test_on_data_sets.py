@@ -113,19 +113,19 @@ def watch_frauds(world: World, simulation: Simulation, learns_until: int) -> dic
     return found
 
 
-@pytest.mark.parametrize("injections", [(), ("fraud@40",)])
+@pytest.mark.parametrize("injections", [(), ("fraud@50",)])
 def test_a_new_kind_of_fraud_is_named_within_two_weeks_and_only_then(
     repository: Path, local_environment: Environment, injections: tuple[str, ...]
 ) -> None:
     contract = load_contract(repository / "contracts" / "wallet.yaml")
     # As many rows a day as in the laboratory: a week brings some 140 frauds, and customers are taken over daily.
     simulation = Simulation(
-        124_000, 1, days=54, injections=tuple(Injection.parse(injection) for injection in injections)
+        147_000, 1, days=64, injections=tuple(Injection.parse(injection) for injection in injections)
     )
-    found = watch_frauds(World(contract, local_environment), simulation, learns_until=37)
-    assert all(not named for at, named in found.items() if at <= 40)
+    found = watch_frauds(World(contract, local_environment), simulation, learns_until=47)
+    assert all(not named for at, named in found.items() if at <= 50)
     if injections:
-        assert {"amount", "night"} <= found[54]
+        assert {"amount", "night"} <= found[64]
     else:
         assert not any(found.values())
 

@@ -24,7 +24,7 @@ class Drift(Section):
         measure: the distance: population stability index, Jensen-Shannon distance (base 2, 0 to 1),
             Kolmogorov-Smirnov distance (total variation for categories), or `chi_square`: Cramer's V.
         threshold: the distance from which on it is an alarm.
-        minimum_rows: fewer rows are not judged, neither now nor in training.
+        minimum_rows: fewer rows are not judged.
         window: judged are the rows that first arrived within this time; only the run's own when absent.
     """
 
@@ -43,11 +43,16 @@ class ClassDrift(Drift):
     features of its windows: they are nearly the same in all of its rows.
 
     Attributes:
-        measure: as for `drift`. Kolmogorov-Smirnov suits few rows best: it does not grow with the number of bins.
+        measure: as for `drift`. Kolmogorov-Smirnov suits few rows best: empty bins don't swell it.
         threshold: the distance from which on it is an alarm.
-        minimum_rows: fewer rows of the class are not judged, neither now nor in training.
+        minimum_rows: fewer rows of the class are not judged.
+        minimum_training_rows: nothing is judged by a champion that learned from fewer rows of the class: what few
+            rows look like is itself far from what many do.
         window: judged are the rows whose labels became due within this time; since the run before when absent.
     """
+
+    measure: DriftMeasure = "kolmogorov_smirnov"
+    minimum_training_rows: int = Field(default=500, gt=0)
 
 
 class Missing(Section):
