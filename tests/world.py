@@ -126,7 +126,12 @@ class World:
             b"scoring by batch does not read this",
             encoder,
             metadata,
-            profile(self.contract, training, np.asarray(given, dtype=np.float64)),
+            profile(
+                self.contract,
+                training,
+                np.asarray(given, dtype=np.float64),
+                encode_labels(self.contract, training),
+            ),
         )
         write_package(self.storage, uri, content)
         ledger = Promotions(self.storage, self.environment.ledger(self.contract.name, "promotions"))

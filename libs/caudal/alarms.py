@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AlarmKind = Literal[
     "drift",
+    "class_drift",
     "missing",
     "unseen",
     "rejected",
@@ -42,6 +43,7 @@ State = Literal["new", "reminder", "standing", "ended"]
 
 SEVERITY: Mapping[AlarmKind, Severity] = {
     "drift": "warning",
+    "class_drift": "warning",
     "prediction_drift": "warning",
     "unseen": "warning",
     "missing": "error",
@@ -73,6 +75,7 @@ class Alarm:
         state: `new` when it begins, `standing` while it goes on, `reminder` when it is told again, `ended` when
             the figure is within its threshold again.
         evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal.
+        among: the class whose rows the alarm is about, if it is one class.
     """
 
     contract: str
@@ -85,6 +88,7 @@ class Alarm:
     since: datetime
     state: State = "new"
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    among: str | None = None
 
     @property
     def id(self) -> str:
@@ -107,8 +111,8 @@ class Alarm:
         return f"{RUNBOOK}#{self.kind.replace('_', '-')}"
 
     def summary(self) -> dict[str, Any]:
-        """What a step's result says of it."""
-        return {
+        """What a step's result says of it; `among` only where it is about one class."""
+        said = {
             "as_of": format_instant(self.as_of),
             "kind": self.kind,
             "measure": self.measure,
@@ -118,6 +122,7 @@ class Alarm:
             "state": self.state,
             "since": format_instant(self.since),
         }
+        return said if self.among is None else {**said, "among": self.among}
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as destinations get it; `evidence_text` is for a mail, whose labels are text."""
@@ -132,11 +137,15 @@ class Alarm:
         }
 
     def __str__(self) -> str:
-        of = f" of {self.feature}" if self.feature else ""
-        begun = f" since {format_instant(self.since)}" if self.state in ("reminder", "standing") else ""
-        ended = " has ended" if self.state == "ended" else ""
+        about = f" of {self.feature}" if self.feature else ""
+        if self.among is not None:
+            about += f" among {self.among}"
+        if self.state in ("reminder", "standing"):
+            about += f" since {format_instant(self.since)}"
+        if self.state == "ended":
+            about += " has ended"
         return (
-            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{of}{begun}{ended}: "
+            f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{about}: "
             f"{self.measure} {self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"
         )
 

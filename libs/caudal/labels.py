@@ -32,6 +32,28 @@ def classes(contract: Contract) -> tuple[str, ...]:
     return values
 
 
+def watched_classes(contract: Contract) -> tuple[str, ...]:
+    """The classes whose rows are looked at by themselves: the positive one of a binary task (the others are nearly
+    all rows), each of several classes; none for a regression.
+    """
+    if contract.task == "binary":
+        return (contract.label.positive,) if contract.label.positive is not None else ()
+    return classes(contract)
+
+
+def class_number(contract: Contract, name: str) -> int:
+    """The number that `encode_labels` gives to one of the watched classes."""
+    return 1 if contract.task == "binary" else classes(contract).index(name)
+
+
+def label_value(contract: Contract, name: str) -> str | bool | int:
+    """A class, which the contract writes as text, in the type of the label's column."""
+    kind = contract.columns[contract.label.column].type
+    if kind == "boolean":
+        return name == "true"
+    return int(name) if kind == "integer" else name
+
+
 def encode_labels(contract: Contract, table: pa.Table | pa.RecordBatch) -> NDArray[Any]:
     """The label column as numbers, shape (rows,).
 

@@ -3,6 +3,9 @@
 Bins are fixed when the model is made, so that drift is counted the same way ever after: bin i of a number holds
 the values v with exactly i edges <= v, which SQL says as a sum of comparisons. A category has a count for each
 listed value, and a last one for all others. The profile goes into the model package.
+
+Rows of a class are counted apart as well, in bins of their own: what is rare among all rows may be usual among the
+positive ones, and ten bins that suit the one say little of the other.
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from caudal.labels import class_number, watched_classes
+
 if TYPE_CHECKING:
     from caudal.contract import Contract
+    from caudal.contract.features import Feature
 
 BINS = 10
 MOST_VALUES = 50
@@ -33,33 +39,53 @@ class HasColumns(Protocol):
 
 
 def profile(
-    contract: Contract, table: HasColumns, scores: NDArray[Any] | None = None, bins: int = BINS
+    contract: Contract,
+    table: HasColumns,
+    scores: NDArray[Any] | None = None,
+    labels: NDArray[Any] | None = None,
+    bins: int = BINS,
 ) -> dict[str, Any]:
     """Counts by fixed bins of every feature (text is left out: its values are people's words).
+
+    Beside `features`, of all rows, `classes` holds the same of the rows of each watched class
+    (`caudal.labels.watched_classes`), by its name.
 
     Args:
         table: the training rows, with the contract's feature columns.
         scores: what the model gives on rows that it was not trained on; probabilities use edges .05, .10, ... .95,
             values of a regression their quantiles.
+        labels: of the rows, as `caudal.labels` encodes them; without them nothing is counted by class.
         bins: number of bins of a numeric feature; fewer where values repeat.
     """
+    watched = () if labels is None else watched_classes(contract)
+    chosen = {name: np.asarray(labels == class_number(contract, name)) for name in watched}
     features: dict[str, Any] = {}
+    classes: dict[str, Any] = {name: {"rows": int(of.sum()), "features": {}} for name, of in chosen.items()}
     for feature in contract.model_features():
+        if feature.kind == "text":
+            continue
         column = table.column(feature.name)
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
-        if feature.kind == "numeric":
-            values = _numbers(column)
-            features[feature.name] = numeric_profile(values, len(column) - len(values), bins)
-        elif feature.kind in ("categorical", "boolean"):
-            features[feature.name] = categorical_profile(column)
+        features[feature.name] = _counted(feature, column, bins)
+        for name, of in chosen.items():
+            classes[name]["features"][feature.name] = _counted(feature, column.filter(pa.array(of)), bins)
     made: dict[str, Any] = {"rows": table.num_rows, "features": features}
+    if classes:
+        made["classes"] = classes
     if scores is not None:
         # As predictions are stored: of several classes, the probability of the most probable one.
         scores = scores.max(axis=1) if scores.ndim == 2 else scores
         edges = quantile_edges(scores, 2 * bins) if contract.task == "regression" else list(SCORE_EDGES)
         made["scores"] = {"edges": edges, "counts": count_by_edges(scores, edges)}
     return made
+
+
+def _counted(feature: Feature, column: pa.Array, bins: int) -> dict[str, Any]:
+    if feature.kind != "numeric":
+        return categorical_profile(column)
+    values = _numbers(column)
+    return numeric_profile(values, len(column) - len(values), bins)
 
 
 def numeric_profile(values: NDArray[Any], missing: int, bins: int = BINS) -> dict[str, Any]:

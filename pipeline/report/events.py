@@ -70,9 +70,10 @@ def trial_verdict(entry: Promotion) -> tuple[str, str] | None:
 
 
 def alarm_text(alarm: Mapping[str, Any]) -> str:
-    """An alarm in a few words, such as `drift of x 0.41`."""
+    """An alarm in a few words, such as `drift of x 0.41`, or `class drift of x among yes 0.41`."""
     of = f" of {alarm['feature']}" if alarm.get("feature") else ""
-    return f"{alarm['kind'].replace('_', ' ')}{of} {alarm['value']:.3g}"
+    among = f" among {alarm['among']}" if alarm.get("among") is not None else ""
+    return f"{alarm['kind'].replace('_', ' ')}{of}{among} {alarm['value']:.3g}"
 
 
 def verdict_text(results: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from caudal.identity import format_instant
 if TYPE_CHECKING:
     from caudal.contract.monitoring import Retrain
 
-DRIFT_KINDS: frozenset[str] = frozenset({"drift", "prediction_drift"})
+DRIFT_KINDS: frozenset[str] = frozenset({"drift", "class_drift", "prediction_drift"})
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class HistogramQuery:
         kind: pa.DataType,
         within: str = "",
         parameters: Mapping[str, Value] | None = None,
+        name: str | None = None,
     ) -> None:
         """Asks for one column.
 
@@ -78,37 +79,38 @@ class HistogramQuery:
             kind: the column's type in the warehouse.
             within: a further condition on the rows that count for this column, in SQL.
             parameters: of that condition.
+            name: of the histogram, where one column is asked for more than once; the column's otherwise.
         """
-        name = quoted(column)
-        self._profiles[column] = profile
-        self._first[column] = len(self._selected)
+        name = column if name is None else name
+        self._profiles[name] = profile
+        self._first[name] = len(self._selected)
         self._within = within
         self._values.update(parameters or {})
+        value = quoted(column)
         self._count("TRUE")
-        self._count(f"{name} IS NULL")
+        self._count(f"{value} IS NULL")
         if profile["kind"] == "numeric":
             beyond = [
-                f"{name} {sign} {self._parameter(float(bound))}"
+                f"{value} {sign} {self._parameter(float(bound))}"
                 for sign, bound in (("<", profile.get("min")), (">", profile.get("max")))
                 if bound is not None
             ]
             self._count(f"({' OR '.join(beyond)})" if beyond else "FALSE")
             for edge in profile["edges"]:
-                self._count(f"{name} >= {self._parameter(float(edge))}")
+                self._count(f"{value} >= {self._parameter(float(edge))}")
         else:
-            for value in profile["values"]:
-                self._count(f"{name} = {self._parameter(_typed(value, kind))}")
+            for category in profile["values"]:
+                self._count(f"{value} = {self._parameter(_typed(category, kind))}")
 
     def run(self, warehouse: Warehouse) -> tuple[int, dict[str, Histogram]]:
-        """The number of rows, and the histogram of every column."""
+        """The number of rows, and every histogram by its name."""
         selected = ", ".join(["COUNT(*) AS n", *self._selected])
         answer = warehouse.query(
             f"SELECT {selected} FROM {self.source} WHERE {self.condition}", {**self.parameters, **self._values}
         )
         rows, *counts = (int(column[0].as_py()) for column in answer.columns)
         return rows, {
-            column: _histogram(profile, counts[self._first[column] :])
-            for column, profile in self._profiles.items()
+            name: _histogram(profile, counts[self._first[name] :]) for name, profile in self._profiles.items()
         }
 
     def unused_parameter(self) -> str:

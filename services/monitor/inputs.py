@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import median
@@ -12,42 +12,21 @@ from caudal.event_time import event_times
 from caudal.profile import missing_share
 from caudal.sql import quoted
 from caudal.tables import monitoring_table, warehouse_table
-from monitor.divergence import (
-    cramers_v,
-    discoveries,
-    distance,
-    higher_share_p_value,
-    jensen_shannon,
-    p_value,
-    psi,
-)
+from monitor.divergence import higher_share_p_value
+from monitor.drift import Subject, Tested, drift_of, recent, verdicts
 from monitor.histograms import Histogram, HistogramQuery
 from monitor.measurements import Measurement
 from monitor.warm_up import WarmUp
 
 if TYPE_CHECKING:
     from caudal.alarms import AlarmKind
-    from caudal.contract.monitoring import Drift, Monitor, Volume
+    from caudal.contract.monitoring import Monitor, Volume
     from caudal.package import ModelPackage
     from caudal.step import StepContext
 
 ARRIVED = "rows_arrived"
 _FEWEST_RUNS = 3
 _DAY = 86400.0
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A measurement whose alarm waits for the verdict over all tests of the run.
-
-    Attributes:
-        exceeds: the measured value is above its threshold.
-        p_value: of the test that nothing has changed.
-    """
-
-    measurement: Measurement
-    exceeds: bool
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -124,66 +103,10 @@ def features(context: StepContext, package: ModelPackage, arrived: Arrivals) -> 
     return [*measured, *verdicts(tested, monitor.false_alarms)]
 
 
-def recent(column: str, drift: Drift, as_of: datetime) -> tuple[str, dict[str, Any]]:
-    """The condition, in SQL, for rows of the drift's window that ends at this as-of."""
-    if drift.window is None:
-        return f"{column} = @as_of", {"as_of": as_of}
-    return f"{column} > @after AND {column} <= @as_of", {"as_of": as_of, "after": as_of - drift.window}
-
-
-def drift_of(
-    measure_prefix: str,
-    feature: str | None,
-    profile: Mapping[str, Any],
-    histogram: Histogram,
-    drift: Drift,
-) -> tuple[list[Measurement], Tested | None]:
-    """The distances of one histogram from its profile, and the test of the one that decides."""
-    reference, ordered = profile["counts"], profile["kind"] == "numeric"
-    rows = histogram.present
-    if not rows or not sum(reference):
-        return [], None
-    values = {
-        "psi": psi(reference, histogram.counts),
-        "jensen_shannon": jensen_shannon(reference, histogram.counts),
-        "kolmogorov_smirnov": distance("kolmogorov_smirnov", ordered)(reference, histogram.counts),
-        "chi_square": cramers_v(reference, histogram.counts),
-    }
-    chance = p_value(drift.measure, ordered)(reference, histogram.counts)
-    judged = rows >= drift.minimum_rows
-    described = [
-        Measurement(measure_prefix + name, value, rows, feature)
-        for name, value in values.items()
-        if not (judged and name == drift.measure)
-    ]
-    described.append(Measurement(measure_prefix + "p_value", chance, rows, feature))
-    if not judged:
-        return described, None
-    deciding = Measurement(
-        measure_prefix + drift.measure,
-        values[drift.measure],
-        rows,
-        feature,
-        drift.threshold,
-        "drift" if feature else "prediction_drift",
-        {"p_value": chance, "reference_rows": int(sum(reference)), "bins": len(reference)},
-    )
-    return described, Tested(deciding, values[drift.measure] > drift.threshold, chance)
-
-
-def verdicts(tested: Sequence[Tested], false_discovery_rate: float) -> list[Measurement]:
-    """The measurements, each an alarm only where the threshold is exceeded and chance does not explain it."""
-    found = discoveries([one.p_value for one in tested], false_discovery_rate)
-    return [
-        one.measurement if one.exceeds and real else replace(one.measurement, kind=None)
-        for one, real in zip(tested, found, strict=True)
-    ]
-
-
 def _feature(
     name: str, profile: Mapping[str, Any], histogram: Histogram, monitor: Monitor
 ) -> tuple[list[Measurement], list[Tested]]:
-    described, drift = drift_of("", name, profile, histogram, monitor.drift)
+    described, drift = drift_of(Subject("drift", feature=name), profile, histogram, monitor.drift)
     tests = [drift] if drift else []
     rows, reference_rows = histogram.rows, sum(profile["counts"]) + profile["missing"]
     if not rows or not reference_rows:

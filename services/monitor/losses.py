@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caudal.labels import label_value
 from caudal.sql import quoted
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
-    from caudal.contract.columns import Column
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Loss:
             return Loss(label, label, {})
         if contract.task == "multiclass":
             return Loss(label, None, {})
-        positive = _typed(contract.label.positive or "", contract.columns[contract.label.column])
+        positive = label_value(contract, contract.label.positive or "")
         return Loss(label, f"CASE WHEN {label} = @positive THEN 1.0 ELSE 0.0 END", {"positive": positive})
 
     def sql(self, score: str, prediction: str) -> str:
@@ -48,9 +48,3 @@ class Loss:
 def exact_sum(value: str, name: str) -> str:
     """A sum that comes out alike whatever the order: of NUMERIC; sums of FLOAT64 do not."""
     return f"CAST(SUM(CAST({value} AS NUMERIC)) AS FLOAT64) AS {name}"
-
-
-def _typed(value: str, column: Column) -> str | bool | int:
-    if column.type == "boolean":
-        return value == "true"
-    return int(value) if column.type == "integer" else value

@@ -33,6 +33,7 @@ class Measurement:
         rows: how many rows it was measured on.
         kind: the kind of alarm that it raises; None for no alarm.
         evidence: what goes with the alarm.
+        among: the class whose rows it was measured on; None for rows of any label.
     """
 
     measure: str
@@ -42,6 +43,7 @@ class Measurement:
     threshold: float | None = None
     kind: AlarmKind | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    among: str | None = None
 
     @property
     def name(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from caudal.tables import predictions_table
+from monitor.drift import Subject, Tested, drift_of, recent
 from monitor.histograms import HistogramQuery
-from monitor.inputs import drift_of, recent, verdicts
 from monitor.measurements import Measurement, time_taken
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from caudal.step import StepContext
 
 
-def prediction_drift(context: StepContext, package: ModelPackage) -> list[Measurement]:
-    """The champion's scores beside those that it gave on its judging rows."""
+def prediction_drift(context: StepContext, package: ModelPackage) -> tuple[list[Measurement], list[Tested]]:
+    """The champion's scores beside those that it gave on its judging rows: distances, and the test."""
     known = package.profile.get("scores")
     if known is None:
-        return []
+        return [], []
     monitor, table = context.contract.monitor, predictions_table(context.contract)
     profile = {"kind": "numeric", "missing": 0, **known}
     condition, parameters = recent("as_of", monitor.prediction_drift, context.run.as_of)
@@ -29,8 +29,9 @@ def prediction_drift(context: StepContext, package: ModelPackage) -> list[Measur
     )
     query.add("score", profile, table.schema.field("score").type)
     _, histograms = query.run(context.warehouse)
-    described, tested = drift_of("prediction_", None, profile, histograms["score"], monitor.prediction_drift)
-    return [*described, *verdicts([tested] if tested else [], monitor.false_alarms)]
+    subject = Subject("prediction_drift", "prediction_")
+    described, tested = drift_of(subject, profile, histograms["score"], monitor.prediction_drift)
+    return described, [tested] if tested else []
 
 
 def scoring_time(context: StepContext) -> list[Measurement]:

@@ -84,6 +84,8 @@ def kind_of(measure: str) -> AlarmKind:
         return "quality"
     if measure.startswith("prediction_"):
         return "prediction_drift"
+    if measure.startswith("among_"):
+        return "class_drift"
     return _KINDS.get(measure, "drift")
 
 
@@ -115,4 +117,5 @@ def _alarm(context: StepContext, one: Measurement, kind: AlarmKind, state: State
         since=since,
         state=state,
         evidence={"rows": one.rows, "run": context.run.id, **one.evidence},
+        among=one.among,
     )

@@ -1,9 +1,10 @@
 """The monitor's two steps.
 
 `inputs` looks at the rows that first arrived in this run; `outcomes` at the predictions, at the labels that
-became due, and at a challenger's trial. Alarms about inputs and about quality are told apart by their kind.
-`outcomes` owns the decision to train. Both steps measure first, send alarms once, then load the measurements once,
-and return what they found: a repeated step finds, sends and loads the same, which is to say nothing more.
+became due and the rows they belong to, and at a challenger's trial. Alarms about inputs and about quality are told
+apart by their kind. `outcomes` owns the decision to train. Both steps measure first, send alarms once, then load
+the measurements once, and return what they found: a repeated step finds, sends and loads the same, which is to say
+nothing more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from caudal.promotions import Promotion, Promotions
 from caudal.step import StepContext, StepResult
 from caudal.tracking import Tracking
 from monitor import trial
+from monitor.class_drift import class_drift
 from monitor.decision import Decision, decide
+from monitor.drift import verdicts
 from monitor.facts import facts_of
 from monitor.inputs import arrivals, features, refused, volume_and_freshness
 from monitor.last_training import last_training
@@ -71,7 +74,7 @@ def outcomes(context: StepContext) -> StepResult:
         measured = [*scoring_time(context), *served.measurements()]
         quality, tried = None, None
         if champion is not None and package is not None:
-            measured += prediction_drift(context, package)
+            measured += _drift(context, package)
             judged = due_predictions(context, promotions, champion)
             measured += quality_of(context, package, judged)
             quality = deciding_figure(context, judged, measured)
@@ -101,6 +104,13 @@ def outcomes(context: StepContext) -> StepResult:
         "model_version": version,
         "measures": _summary(measured),
     }
+
+
+def _drift(context: StepContext, package: ModelPackage) -> list[Measurement]:
+    """Drift of predictions and of each class's rows; one verdict over both."""
+    of_scores, tests = prediction_drift(context, package)
+    of_classes, more = class_drift(context, package)
+    return [*of_scores, *of_classes, *verdicts([*tests, *more], context.contract.monitor.false_alarms)]
 
 
 def _trial(

@@ -16,7 +16,7 @@ from caudal.event_time import latest_value
 from caudal.identity import parse_instant
 from caudal.sql import quoted
 from caudal.tables import warehouse_table
-from monitor.histograms import HistogramQuery
+from monitor.histograms import HistogramQuery, Value
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
@@ -34,6 +34,15 @@ def reaches(contract: Contract) -> dict[str, timedelta]:
         for length in window.lengths
         for aggregate, columns in window.values.items()
         for column in columns
+    }
+
+
+def learned(contract: Contract, package: ModelPackage) -> tuple[str, dict[str, date | datetime]]:
+    """The condition, in SQL, for rows of the time that a model learned from; and its parameters."""
+    trained, event = package.metadata["trained"], quoted(contract.event_time)
+    return f"({event} >= @trained_from AND {event} <= @trained_until)", {
+        "trained_from": latest_value(contract, parse_instant(trained["from"])),
+        "trained_until": latest_value(contract, parse_instant(trained["until"])),
     }
 
 
@@ -56,14 +65,22 @@ class WarmUp:
         return f"{quoted(self._contract.event_time)} > @{parameter}", {parameter: value}
 
     def comparable(
-        self, context: StepContext, package: ModelPackage, profiled: Mapping[str, Profile]
+        self,
+        context: StepContext,
+        package: ModelPackage,
+        profiled: Mapping[str, Profile],
+        among: str = "",
+        parameters: Mapping[str, Value] | None = None,
     ) -> dict[str, Profile]:
         """The champion's profile by feature, counted again where it learned from windows that were not full.
 
         Smallest and largest are then unknown, so nothing counts as unseen.
+
+        Args:
+            among: a condition, in SQL, that the profile's rows meet; all training rows when empty.
+            parameters: of that condition.
         """
-        trained = package.metadata["trained"]
-        begin, end = parse_instant(trained["from"]), parse_instant(trained["until"])
+        begin = parse_instant(package.metadata["trained"]["from"])
         early = {
             name: {**one, "min": None, "max": None}
             for name, one in profiled.items()
@@ -72,15 +89,10 @@ class WarmUp:
         if not early:
             return dict(profiled)
         table = warehouse_table(self._contract)
-        event = quoted(self._contract.event_time)
-        query = HistogramQuery(
-            table.sql_name,
-            f"{event} >= @trained_from AND {event} <= @trained_until",
-            {
-                "trained_from": latest_value(self._contract, begin),
-                "trained_until": latest_value(self._contract, end),
-            },
-        )
+        condition, times = learned(self._contract, package)
+        if among:
+            condition = f"{condition} AND {among}"
+        query = HistogramQuery(table.sql_name, condition, {**times, **(parameters or {})})
         for name, one in early.items():
             query.add(name, one, table.schema.field(name).type, *self.condition(name, query.unused_parameter()))
         _, counted = query.run(context.warehouse)

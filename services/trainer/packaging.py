@@ -37,7 +37,8 @@ def write_candidate(
         "positions": {"learn": list(parts.learn)},
     }
     booster = bytes(learned.booster.save_raw("ubj"))
-    content = PackageContent(contract, booster, None, learned.encoder, metadata, profile(contract, rows))
+    counted = profile(contract, rows, labels=rows.labels)
+    content = PackageContent(contract, booster, None, learned.encoder, metadata, counted)
     return write_package(storage, uri, content)
 
 
@@ -81,7 +82,8 @@ def write_refit(
     }
     scores = raw if decided.calibrator is None else decided.calibrator.apply(raw)
     booster = bytes(learned.booster.save_raw("ubj"))
-    content = PackageContent(contract, booster, onnx, learned.encoder, metadata, profile(contract, rows, scores))
+    counted = profile(contract, rows, scores, rows.labels)
+    content = PackageContent(contract, booster, onnx, learned.encoder, metadata, counted)
     return write_package(storage, uri, content)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caudal.labels import encode_labels
 from caudal.profile import categorical_profile, count_by_edges, missing_share, numeric_profile, profile
 
 
@@ -67,6 +69,48 @@ def test_a_profile_is_json_and_leaves_out_text(small_contract: Any) -> None:
     assert made["features"]["abroad"]["values"] == ["false", "true"]
     assert made["scores"]["counts"][:2] == [1, 1]
     assert sum(made["scores"]["counts"]) == 3
+
+
+def classified(small_contract: Any, **label: Any) -> tuple[Any, pa.Table]:
+    """A contract and a thousand rows whose label follows the amount."""
+    amount = np.random.default_rng(1).uniform(0, 100, 1000)
+    classes = np.where(amount > 90, "yes", "no")
+    contract = small_contract(
+        {"features": {"numeric": ["amount"], "categorical": ["channel"]}, "never": {}, **label}
+    )
+    return contract, pa.table(
+        {"amount": amount, "channel": np.where(amount > 95, "web", "app"), "disputed": classes, "refunded": amount}
+    )
+
+
+def test_the_positive_class_is_counted_in_bins_of_its_own(small_contract: Any) -> None:
+    contract, table = classified(small_contract)
+    made = profile(contract, table, labels=encode_labels(contract, table))
+    positive = np.sort(table.column("amount").to_numpy()[table.column("disputed").to_numpy() == "yes"])
+    assert list(made["classes"]) == ["yes"]
+    assert made["classes"]["yes"]["rows"] == len(positive)
+    counted = made["classes"]["yes"]["features"]
+    assert min(counted["amount"]["edges"]) > 90 > made["features"]["amount"]["edges"][-2]
+    assert max(counted["amount"]["counts"]) - min(counted["amount"]["counts"]) <= 2
+    assert sum(counted["channel"]["counts"]) == len(positive)
+    # Of all rows nothing changes by it.
+    assert {**made, "classes": None} == {**profile(contract, table), "classes": None}
+
+
+def test_each_of_several_classes_is_counted(small_contract: Any) -> None:
+    contract, table = classified(
+        small_contract, task="multiclass", label={"column": "disputed", "due_after": "7d"}
+    )
+    made = profile(contract, table, labels=encode_labels(contract, table))
+    assert {name: of["rows"] for name, of in made["classes"].items()} == dict(
+        Counter(table.column("disputed").to_pylist())
+    )
+
+
+def test_a_regression_is_not_counted_by_class(small_contract: Any) -> None:
+    changes = {"task": "regression", "label": {"column": "refunded", "due_after": "7d"}, "gate.metric": "rmse"}
+    contract, table = classified(small_contract, **changes)
+    assert "classes" not in profile(contract, table, labels=encode_labels(contract, table))
 
 
 def test_a_score_at_an_edge_lies_above_it() -> None:

@@ -112,3 +112,13 @@ def test_evidence_in_text_names_what_lies_in_it(tmp_path: Path, record: str, loc
     rejected = replace(DRIFT, evidence={"reasons": {"out_of_range:amount": 19}, "none": {}, "share": 0.123456})
     deliver([rejected], [to_file(path)], local_storage, record)
     assert lines(path)[0]["evidence_text"] == "reasons out_of_range:amount 19, none none, share 0.1235"
+
+
+def test_two_classes_of_one_feature_are_two_alarms_and_each_is_named() -> None:
+    yes, no = (
+        replace(DRIFT, kind="class_drift", measure=f"among_{name}_psi", among=name) for name in ("yes", "no")
+    )
+    assert yes.id != no.id
+    assert yes.summary()["among"] == "yes"
+    assert "among" not in DRIFT.summary()
+    assert "class drift of amount among yes: among_yes_psi 0.4 (threshold 0.25)" in str(yes)

@@ -44,6 +44,7 @@ def test_nothing_happens_when_nothing_asks() -> None:
         ({"champion": False, "last_training": None}, ("first_model",)),
         ({"alarms": frozenset({"drift"})}, ("drift",)),
         ({"alarms": frozenset({"prediction_drift"})}, ("drift",)),
+        ({"alarms": frozenset({"class_drift"})}, ("drift",)),
         ({"alarms": frozenset({"quality"})}, ("quality",)),
         ({"new_rows": 1000}, ("new_data",)),
         ({"code_changed": True}, ("code",)),

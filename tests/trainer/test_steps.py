@@ -41,6 +41,17 @@ def test_the_first_model_becomes_champion(world: World) -> None:
     assert package.metadata["metrics"]["all"]["auc"]["value"] > 0.7
 
 
+def test_the_package_says_what_the_learned_positives_looked_like(world: World) -> None:
+    rows = arrive(world, 1600, "2026-01-05", FIRST)
+    through(world.context(FIRST))
+    package = open_package(world.storage, ledger(world).history()[0].package)
+    due = [at <= FIRST - world.contract.label.due_after for at in rows.column("paid_at").to_pylist()]
+    learned = np.array(rows.column("disputed").to_pylist())[due][-1500:]
+    counted = package.profile["classes"]["yes"]
+    assert counted["rows"] == np.sum(learned == "yes")
+    assert sum(counted["features"]["amount"]["counts"]) == counted["rows"]
+
+
 def test_the_champion_is_judged_on_rows_that_neither_has_learned(world: World) -> None:
     arrive(world, 1600, "2026-01-05", FIRST)
     first = through(world.context(FIRST))

@@ -302,6 +302,8 @@ def _label_mismatches(contract: Contract) -> Iterator[Mismatch]:
             f"'{contract.label.column}' lists no values, and they are the classes",
             f"add 'values' at columns.{contract.label.column}",
         )
+    if contract.task == "regression" and contract.monitor.class_drift is not None:
+        yield Mismatch(("monitor", "class_drift"), "a regression has no classes", "remove the section")
 
 
 def _model_mismatches(contract: Contract) -> Iterator[Mismatch]:

@@ -41,6 +41,27 @@ class Drift(Section):
     window: Duration | None = None
 
 
+class ClassDrift(Drift):
+    """When the rows of one class are too far from those of that class which the champion was trained on.
+
+    A new kind of fraud is few among all rows and many among the frauds. Looked at is each feature among the rows
+    of the positive class (of several classes: of each), once their labels are due. An alarm needs a distance and a
+    proof, as for `drift`. In the proof, and for `minimum_rows`, an entity with many rows counts about once for the
+    features of its windows: they are nearly the same in all of its rows.
+
+    Attributes:
+        measure: as for `drift`. Kolmogorov-Smirnov suits few rows best: empty bins don't swell it.
+        threshold: the distance from which on it is an alarm.
+        minimum_rows: fewer rows of the class are not judged.
+        minimum_training_rows: nothing is judged by a champion that learned from fewer rows of the class: what few
+            rows look like is itself far from what many do.
+        window: judged are the rows whose labels became due within this time; since the run before when absent.
+    """
+
+    measure: DriftMeasure = "kolmogorov_smirnov"
+    minimum_training_rows: int = Field(default=500, gt=0)
+
+
 class Missing(Section):
     """How far the share of missing values of a feature may rise above the training share.
 
@@ -180,6 +201,7 @@ class Monitor(Section):
     Attributes:
         drift: of each feature.
         prediction_drift: of the champion's scores.
+        class_drift: of each feature among the rows of one class; not measured when absent.
         fresh_within: the newest event may be so old; no alarm when absent.
         remind_every: an alarm that stands is told when it begins and when it ends, and again after each such time.
         false_alarms: the false discovery rate (Benjamini-Hochberg) over all that one run tests feature by feature.
@@ -187,6 +209,7 @@ class Monitor(Section):
 
     drift: Drift = Drift()
     prediction_drift: Drift = Drift()
+    class_drift: ClassDrift | None = None
     missing: Missing = Missing()
     unseen: Unseen = Unseen()
     rejected: OutOfRange = OutOfRange()
@@ -222,8 +245,8 @@ class Retrain(Section):
     """Which events lead to a retraining, and how often at most and at least.
 
     Attributes:
-        on: the triggers that count. `drift` is drift of a feature or of the predictions, `code` a change of the
-            trainer's code or of the contract's sections that decide the model.
+        on: the triggers that count. `drift` is drift of a feature, of a class or of the predictions, `code` a
+            change of the trainer's code or of the contract's sections that decide the model.
         new_rows: `new_data` is so many labels that became due since the last training.
         at_most_every: no training follows another within this time, whatever came of the other.
         at_least_every: the schedule: a training follows at the latest after this time.
