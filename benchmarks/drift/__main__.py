@@ -8,8 +8,8 @@ ETL, scoring, monitor, and retraining when the monitor asks for it. The stream i
 simulator's: customers are taken over on most days, so a new kind of fraud is there from its first days. The
 monitor records every distance of every feature in every run, so one replay serves all detectors.
 
-It takes about half an hour. What is complete is kept below .caudal/lab; one that was stopped goes on. `--rows`, `--days` and `--day`
-make a smaller one, to try a change of the monitor; the page is written only for the sizes below.
+It takes about half an hour. What is complete is kept below .caudal/lab, so one that was stopped goes on. `--rows`,
+`--days` and `--day` make a smaller one, to try a change of the monitor; the page is written for the size below.
 """
 
 from __future__ import annotations
