@@ -57,6 +57,11 @@ class Scenario:
     day: int = 0
 
     @property
+    def id(self) -> str:
+        """The same for the same change on the same day, whatever it is called."""
+        return digest(self.injection, self.day)[:12]
+
+    @property
     def injections(self) -> tuple[Injection, ...]:
         if not self.injection:
             return ()
@@ -83,7 +88,7 @@ class Laboratory:
 
     def looks(self, scenario: Scenario) -> list[Look]:
         """Every run of a scenario; what has been replayed is not replayed again."""
-        kept = self.folder / f"{digest(vars(scenario))[:12]}.json"
+        kept = self.folder / f"{scenario.id}.json"
         if not kept.exists():
             looks = self._replayed(scenario)
             aside = kept.with_suffix(".part")
@@ -111,7 +116,7 @@ class Laboratory:
 
     def _files(self, scenario: Scenario) -> list[Path]:
         """A file a day."""
-        folder = self.folder / "files" / digest(vars(scenario))[:12]
+        folder = self.folder / "files" / scenario.id
         if not folder.exists():
             aside = folder.with_suffix(".part")
             shutil.rmtree(aside, ignore_errors=True)
