@@ -119,7 +119,7 @@ comes out alike.
 
 About {size.rows:,} simulated wallet transactions over {size.days} days, with the whole pipeline run once a day, as
 the environments have it, and [the wallet's contract](../contracts/wallet.yaml) as it ships. Changes are those of
-`caudal simulate --inject` at the strength that they have by themselves, from day {day} (a Wednesday), and stay;
+`--inject` at the strength that they have by themselves, from day {day} (a Wednesday), and stay;
 the days before are the same stream's. "After 1 day" is the first run that could see a changed row. A label is due
 after seven days, so what only labels tell can't be found sooner. With a run a week instead of one a day, a change
 waits for the next run, up to six days longer.

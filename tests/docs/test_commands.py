@@ -2,7 +2,7 @@
 
 Those of `caudal` and `python` run as they are written, in a small project; so do benchmarks, on less. What can't
 run here (it installs, takes minutes, needs a network) names the test or the check that does its work instead, and
-is held against it; two are left to people. Blocks marked `sh cloud` need a Google Cloud project: of those only the
+is held against it; one is left to people. Blocks marked `sh cloud` need a Google Cloud project: of those only the
 options are checked.
 """
 
@@ -60,6 +60,9 @@ ELSEWHERE = {
         "takes a minute", "tests/replay/test_rollout.py", '"--rollout", "challenger"'
     ),
     "make test": Elsewhere("is what runs this test", CHECK, "make test", "python -m pytest"),
+    "make test-emulators": Elsewhere(
+        "needs a Python and packages of its own", CHECK, "make emulators", "pytest tests/emulators"
+    ),
     "make lint": Elsewhere("is the first part of `make test`", "Makefile", "test: lint", "ruff check"),
     "make format": Elsewhere("changes the files that `make lint` judges", CHECK, "make test", "ruff format"),
     "make dev": Elsewhere("installs", CHECK, "make test", ""),
@@ -98,17 +101,20 @@ ELSEWHERE = {
 }
 BY_HAND = {
     "make lock": "asks a registry for versions",
-    "make test-emulators": "needs a Python and packages of its own; tests/emulators is skipped without them",
 }
 """Commands that nothing runs but a person: each with the reason, and a recipe that make can read."""
 SMALL = {
+    "caudal replay wallet --every day --rows 210000 --days 90 --inject fraud@75": [
+        *("pipeline.cli", "replay", "wallet", "--every", "week", "--rows", "3000", "--days", "21"),
+        *("--inject", "fraud@14"),
+    ],
     "make bench-train ARGS=--part=scoring": ["benchmarks.train", "--part=scoring", "--rows=10000"],
     "make bench-serve": [
         *("benchmarks.serve", "--root=.caudal/replay/bank_marketing", "--rounds=1", "--seconds=0.2"),
         *("--soak-seconds=1", "--connections=50", "--monitor-rows=2000"),
     ],
 }
-"""Benchmarks, and the arguments with which they take seconds."""
+"""What takes minutes, and the arguments with which it takes seconds."""
 
 
 def named(command: Command) -> str:
