@@ -59,6 +59,9 @@ ELSEWHERE = {
     "caudal replay bank_marketing --rollout challenger --root .caudal/replay/trials": Elsewhere(
         "takes a minute", "tests/replay/test_rollout.py", '"--rollout", "challenger"'
     ),
+    "caudal replay wallet --every day --rows 210000 --days 90 --inject fraud@75": Elsewhere(
+        "takes five minutes", "tests/replay/test_simulated.py", '"--inject", "fraud@'
+    ),
     "make test": Elsewhere("is what runs this test", CHECK, "make test", "python -m pytest"),
     "make test-emulators": Elsewhere(
         "needs a Python and packages of its own", CHECK, "make emulators", "pytest tests/emulators"
@@ -104,17 +107,13 @@ BY_HAND = {
 }
 """Commands that nothing runs but a person: each with the reason, and a recipe that make can read."""
 SMALL = {
-    "caudal replay wallet --every day --rows 210000 --days 90 --inject fraud@75": [
-        *("pipeline.cli", "replay", "wallet", "--every", "week", "--rows", "3000", "--days", "21"),
-        *("--inject", "fraud@14"),
-    ],
     "make bench-train ARGS=--part=scoring": ["benchmarks.train", "--part=scoring", "--rows=10000"],
     "make bench-serve": [
         *("benchmarks.serve", "--root=.caudal/replay/bank_marketing", "--rounds=1", "--seconds=0.2"),
         *("--soak-seconds=1", "--connections=50", "--monitor-rows=2000"),
     ],
 }
-"""What takes minutes, and the arguments with which it takes seconds."""
+"""Benchmarks, and the arguments with which they take seconds."""
 
 
 def named(command: Command) -> str:

@@ -53,6 +53,17 @@ def test_rows_of_dirty_files_come_when_the_files_landed(tmp_path: Path, reposito
         deliveries(contract, files, "week")
 
 
+def test_a_replay_with_an_injected_change_brings_more_rows_and_a_report(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    wanted = ["--rows", "2000", "--days", "21", "--every", "week", "--inject", "fraud@14:60"]
+    answer = CliRunner().invoke(cli, ["replay", "wallet", *wanted, "--root", str(tmp_path / "root"), "--json"])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    assert json.loads(answer.stdout)["rows"]["warehouse"] > 2000
+    assert (tmp_path / "root" / "report.html").exists()
+
+
 def test_a_replay_with_dirt_accounts_for_every_row(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
