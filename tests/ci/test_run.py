@@ -12,7 +12,9 @@ import pytest
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 MAKE = """#!/usr/bin/env bash
-if [ "$*" = "--silent emulators-python" ]; then echo "$FOUND"; else echo "make $* ${CAUDAL_EMULATORS:-}"; fi
+if [ "$*" = "--silent emulators-python" ]; then echo "$FOUND"; exit; fi
+echo "make $* ${CAUDAL_EMULATORS:-}"
+[ "$1" != "${FAILS:-}" ]
 """
 
 
@@ -34,8 +36,17 @@ def test_the_emulators_are_installed_before_the_tests_where_their_python_is_foun
     done = run(FOUND="/some/python3.13")
     assert done.returncode == 0
     steps = [line.strip() for line in done.stdout.splitlines()]
-    assert steps.index("make emulators") < steps.index("make test")
+    assert steps.index("make emulators") < steps.index("make test ARGS=--ignore=tests/emulators")
+    assert steps[-1] == "make test-emulators"
     assert "NOT CHECKED" not in done.stderr
+
+
+@pytest.mark.parametrize("part", ["test", "test-emulators"])
+def test_a_failure_of_either_part_fails_the_check_and_both_are_shown(run: Run, part: str) -> None:
+    done = run(FOUND="/some/python3.13", FAILS=part)
+    assert done.returncode == 1
+    steps = [line.strip() for line in done.stdout.splitlines()]
+    assert {"make test ARGS=--ignore=tests/emulators", "make test-emulators"} <= set(steps)
 
 
 def test_without_that_python_all_else_is_checked_and_the_gap_is_said_last(run: Run) -> None:
