@@ -163,7 +163,7 @@ def test_a_backfill_with_another_version_than_the_live_one_is_refused(trained: W
 
 
 def test_backfill_without_a_champion_names_the_mend(world: World) -> None:
-    with pytest.raises(UsageError, match="train and promote a model"):
+    with pytest.raises(UsageError, match="trains and promotes one"):
         backfill(world.context(FEBRUARY))
 
 
