@@ -92,6 +92,8 @@ def main() -> None:
 
     level = os.environ.get("CAUDAL_LOG", "WARNING").upper()
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    # Beam misses, when it is imported, what only its own BigQuery source needs; on a laptop nothing is wrong.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         cli(standalone_mode=False)
     except CaudalError as error:
