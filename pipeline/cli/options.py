@@ -40,6 +40,17 @@ def environment_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return name(root(function))
 
 
+def place_options(on: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--on`, with its help, and `--dry-run`."""
+    place = click.option(
+        "--on", "place", type=click.Choice(["here", "vertex"]), default="here", show_default=True, help=on
+    )
+    dry_run = click.option(
+        "--dry-run", is_flag=True, help="With --on vertex: print the request, and send nothing."
+    )
+    return lambda function: place(dry_run(function))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 contract_argument = click.argument("contract", metavar="CONTRACT")
 as_of_option = click.option(

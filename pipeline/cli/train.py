@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import as_of_option, contract_argument, environment_options, json_option
+from pipeline.cli.options import as_of_option, contract_argument, environment_options, json_option, place_options
 
 
 @click.command(
@@ -18,15 +18,7 @@ from pipeline.cli.options import as_of_option, contract_argument, environment_op
 )
 @contract_argument
 @as_of_option
-@click.option(
-    "--on",
-    "place",
-    type=click.Choice(["here", "vertex"]),
-    default="here",
-    show_default=True,
-    help="Train on this machine, or as a custom job on Vertex AI.",
-)
-@click.option("--dry-run", is_flag=True, help="With --on vertex: print the request, and send nothing.")
+@place_options("Train on this machine, or as a custom job on Vertex AI.")
 @environment_options
 @json_option
 def command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import as_of_option, contract_argument, environment_options, json_option
+from pipeline.cli.options import as_of_option, contract_argument, environment_options, json_option, place_options
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 @contract_argument
 @click.option("--trials", type=click.IntRange(min=1), help="How many settings to try; default: the contract's.")
 @as_of_option
-@click.option(
-    "--on",
-    "place",
-    type=click.Choice(["here", "vertex"]),
-    default="here",
-    show_default=True,
-    help="Search on this machine, or as a hyperparameter tuning job on Vertex AI.",
-)
-@click.option("--dry-run", is_flag=True, help="With --on vertex: print the request, and send nothing.")
+@place_options("Search on this machine, or as a hyperparameter tuning job on Vertex AI.")
 @environment_options
 @json_option
 def command(

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from caudal.contract import Contract
 from caudal.errors import UnreadableObject
+from caudal.line_blocks import blocks_of_lines
 
 BLOCK_BYTES = 8 << 20
 SUFFIXES = (".csv", ".ndjson", ".jsonl", ".parquet")
@@ -171,7 +172,7 @@ def _is_utf8(value: bytes) -> bool:
 
 def _ndjson(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[RawBatch]:
     first = 1
-    for block in _blocks_of_lines(source):
+    for block in blocks_of_lines(source, BLOCK_BYTES, unfinished=True):
         lines = [line for line in block.split(b"\n") if line.strip()]
         broken: list[BrokenRecord] = []
         for start, part in _parsed(lines, 0, contract, broken, first):
@@ -180,20 +181,6 @@ def _ndjson(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[Ra
         if broken:
             yield RawBatch(pa.RecordBatch.from_pylist([]), np.zeros(0, np.int64), tuple(broken))
         first += len(lines)
-
-
-def _blocks_of_lines(source: BinaryIO | pa.NativeFile) -> Iterator[bytes]:
-    """The file in pieces that end with a line."""
-    rest = b""
-    while block := source.read(BLOCK_BYTES):
-        cut = block.rfind(b"\n") + 1
-        if cut:
-            yield rest + block[:cut]
-            rest = block[cut:]
-        else:
-            rest += block
-    if rest.strip():
-        yield rest
 
 
 def _parsed(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from caudal.line_blocks import blocks_of_lines
 from caudal.served.port import LINE, MESSAGE, Part, ServedLines
 
 BLOCK_BYTES = 16_000_000
@@ -47,7 +48,8 @@ class FileLines(ServedLines):
             name = _name(stream)
             offset = _offset(after, name, stream)
             stream.seek(offset)
-            for block in _whole_lines(stream, self._block_bytes):
+            # A last line that is still being written is left for the next reading.
+            for block in blocks_of_lines(stream, self._block_bytes, unfinished=False):
                 offset += len(block)
                 rows, broken = _read(block)
                 yield Part(_of_contract(rows, contract), broken, f"{name}:{offset}")
@@ -63,18 +65,6 @@ def _offset(after: str, name: str, stream: BinaryIO) -> int:
     if known != name:
         return 0
     return int(offset) if int(offset) <= stream.seek(0, 2) else 0
-
-
-def _whole_lines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
-    """The stream in blocks that end where a line ends; a last line that is still being written is left."""
-    rest = b""
-    while block := stream.read(block_bytes):
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield rest + block[:end]
-            rest = block[end:]
-        else:
-            rest += block
 
 
 def _read(block: bytes) -> tuple[pa.Table, int]:
