@@ -84,6 +84,9 @@ ELSEWHERE = {
     "make bench-etl": Elsewhere(
         "takes minutes", "tests/etl_oracle/test_benchmark.py", '"benchmarks.etl"', "-m benchmarks.etl"
     ),
+    "make bench-etl ROWS=17500000 SHAPES=hot": Elsewhere(
+        "takes minutes", "tests/etl_oracle/test_benchmark.py", '("--shape", shape)', "--shape hot"
+    ),
     "caudal serve bank_marketing": GUIDE,
     "curl -s http://127.0.0.1:8080/v1/predict -d @row.json": REQUEST,
     'curl -s "http://127.0.0.1:8080/v1/predict?reasons=3" -d @row.json': REQUEST,
