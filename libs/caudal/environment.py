@@ -267,10 +267,10 @@ def load_environment(path: Path, root: Path | None = None) -> Environment:
     except FileNotFoundError as error:
         near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         mend = f"environments here: {', '.join(near) or 'none'}"
-        raise InvalidEnvironment([Problem(f"{path}:1", "there is no such environment", mend)]) from error
+        raise InvalidEnvironment([Problem(str(path), "there is no such environment", mend)]) from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         what = "the environment is a folder" if path.is_dir() else "the environment is not text in UTF-8"
-        raise InvalidEnvironment([Problem(f"{path}:1", what, "name a YAML file, saved as UTF-8")]) from error
+        raise InvalidEnvironment([Problem(str(path), what, "name a YAML file, saved as UTF-8")]) from error
     return parse_environment(text, str(path), root)
 
 

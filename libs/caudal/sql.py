@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import sqlglot
 from sqlglot import expressions as exp
+from sqlglot.dialects.bigquery import BigQuery
 from sqlglot.errors import ParseError, TokenError, UnsupportedError
 
 from caudal.errors import UnsupportedSql
@@ -187,8 +188,12 @@ def _refused_forms(tree: exp.Query) -> Iterator[str]:
                 yield "a system variable"
             case exp.Join() if said("method") or said("kind") not in (None, "", "INNER", "OUTER", "CROSS"):
                 yield f"{said('method') or said('kind')} JOIN"
+            case exp.Identifier() if not said("quoted") and _is_reserved(node):
+                yield f"the reserved word {node.name} as a name (put it in backticks)"
             case exp.Select() if said("kind"):
                 yield f"SELECT AS {said('kind')}"
+            case exp.Select() if said("qualify") and not (said("where") or said("group") or said("having")):
+                yield "QUALIFY without WHERE, GROUP BY or HAVING (say WHERE TRUE)"
             case exp.SetOperation() if said("by_name") or said("side") or said("kind"):
                 yield "BY NAME"
             case exp.Group() if said("all"):
@@ -207,6 +212,13 @@ def _refused_forms(tree: exp.Query) -> Iterator[str]:
                 yield "a window frame with GROUPS or EXCLUDE"
             case exp.DataType() if node.this not in TYPES or node.expressions:
                 yield f"the type {node.sql(dialect='bigquery')}"
+
+
+def _is_reserved(name: exp.Identifier) -> bool:
+    """Whether BigQuery would not take a bare word for a name. Behind a dot it takes any."""
+    holder = name.parent
+    behind_a_dot = isinstance(holder, (exp.Column, exp.Table)) and holder.this is name and len(holder.parts) > 1
+    return name.name.lower() in BigQuery.Generator.RESERVED_KEYWORDS and not behind_a_dot
 
 
 def _exact(node: exp.Expr) -> exp.Expr:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_scoring.predictions import predict
-from caudal.errors import UsageError
+from caudal.errors import NotFound, UsageError
 from caudal.identity import digest
 from caudal.promotions import Promotion, Promotions
 from caudal.sql import quoted
@@ -101,14 +101,15 @@ def backfill(context: StepContext, version: str | None = None) -> StepResult:
         version: the version that the caller takes to be live.
 
     Raises:
-        UsageError: there is no champion, or another version is live. Predictions are what the live model said,
-            once; rescoring them with another model is an evaluation and belongs elsewhere.
+        NotFound: there is no champion.
+        UsageError: another version is live. Predictions are what the live model said, once; rescoring them with
+            another model is an evaluation and belongs elsewhere.
     """
     started = time.perf_counter()
     promotions = Promotions(context.storage, context.environment.ledger(context.contract.name, "promotions"))
     champion = promotions.head()
     if champion is None:
-        raise UsageError(
+        raise NotFound(
             "there is no champion",
             where=context.contract.name,
             mend=f"`caudal run {context.contract.name}` trains and promotes one when enough labels are due",

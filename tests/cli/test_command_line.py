@@ -319,6 +319,7 @@ def test_before_there_is_any_model_each_command_says_how_to_get_one(caudal):
         answer = caudal(*words[:2], "bank_marketing", *words[2:])
         assert "Traceback" not in answer.stderr
         assert "caudal run bank_marketing" in answer.stdout + answer.stderr, words
+        assert answer.returncode == (0 if words[1:] in (["list"], ["history"]) else 1), words
     assert json.loads(caudal("models", "history", "bank_marketing", "--json").stdout) == []
 
 

@@ -219,6 +219,7 @@ def test_a_contract_that_is_not_there_is_told_with_those_that_are(repository: Pa
         load_contract(repository / "contracts" / "bank_markting.yaml")
 
     assert "bank_marketing" in caught.value.mend
+    assert caught.value.where.endswith("bank_markting.yaml")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

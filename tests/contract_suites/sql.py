@@ -2,7 +2,7 @@
 
 The table has four rows; every expectation below can be checked by eye.
 
-    id  n     x     d      b      s    day         at
+    id  n     x     d      b      s    day         moment
     1   1     2.5   1.5    true   b    2008-05-05  2008-05-05 10:00:00
     2   2     -0.5  2.25   false  a    2008-05-06  2008-05-06 00:00:00.5
     3   NULL  NULL  NULL   NULL   b    NULL        NULL
@@ -37,7 +37,7 @@ FIGURES = Table(
             pa.field("b", pa.bool_()),
             pa.field("s", pa.string()),
             pa.field("day", pa.date32()),
-            pa.field("at", pa.timestamp("us", tz="UTC")),
+            pa.field("moment", pa.timestamp("us", tz="UTC")),
         ]
     ),
 )
@@ -91,7 +91,7 @@ CASES = [
     Case("SELECT DISTINCT s FROM t ORDER BY s", numbers("a", "b", "Ä")),
     # Columns
     Case("SELECT * FROM t WHERE id = 1", [tuple(ROWS[0].values())], [*FIGURES.schema.types]),
-    Case("SELECT * EXCEPT (x, d, b, s, day, at) FROM t WHERE id = 2", [(2, 2)]),
+    Case("SELECT * EXCEPT (x, d, b, s, day, moment) FROM t WHERE id = 2", [(2, 2)]),
     Case("SELECT `id` AS `default`, n AS `order` FROM t WHERE id = 1", [(1, 1)]),
     Case("SELECT t.id, u.n AS m FROM t JOIN t AS u USING (id) WHERE t.id = 1", [(1, 1)]),
     # Three-valued logic
@@ -110,7 +110,7 @@ CASES = [
     Case("SELECT id FROM t WHERE n IN UNNEST(@l) ORDER BY id", numbers(2), parameters={"l": [2, 7]}),
     Case("SELECT v FROM UNNEST(@l) AS v ORDER BY v", numbers(1, 3), parameters={"l": [3, 1]}),
     Case(
-        "SELECT id FROM t WHERE day = @d AND at < @t",
+        "SELECT id FROM t WHERE day = @d AND moment < @t",
         numbers(1),
         parameters={"d": date(2008, 5, 5), "t": datetime(2008, 5, 5, 12, tzinfo=UTC)},
     ),
@@ -170,7 +170,7 @@ CASES = [
         [TEXT] * 3,
     ),
     Case(
-        "SELECT CAST(at AS DATE) AS a, CAST(day AS TIMESTAMP) AS c FROM t WHERE id = 4",
+        "SELECT CAST(moment AS DATE) AS a, CAST(day AS TIMESTAMP) AS c FROM t WHERE id = 4",
         [(date(2008, 5, 5), datetime(2008, 5, 5, tzinfo=UTC))],
         [DATE, TIMESTAMP],
     ),
@@ -182,7 +182,7 @@ CASES = [
     Case("SELECT CAST(n AS BOOL) AS a FROM t WHERE id = 1", numbers(True), [BOOL]),
     # Time
     Case(
-        "SELECT TIMESTAMP_ADD(at, INTERVAL 90 SECOND) AS a, TIMESTAMP_SUB(at, INTERVAL 1 DAY) AS c FROM t "
+        "SELECT TIMESTAMP_ADD(moment, INTERVAL 90 SECOND) AS a, TIMESTAMP_SUB(moment, INTERVAL 1 DAY) AS c FROM t "
         "WHERE id IN (1, 3) ORDER BY id",
         [(datetime(2008, 5, 5, 10, 1, 30, tzinfo=UTC), datetime(2008, 5, 4, 10, tzinfo=UTC)), (None, None)],
         [TIMESTAMP, TIMESTAMP],
@@ -212,7 +212,7 @@ CASES = [
     ),
     Case("SELECT SUM(DISTINCT id) AS a, SUM(IF(b, n, 0)) AS c FROM t", [(10, 5)], [INT, INT]),
     Case(
-        "SELECT MIN(n) AS a, MAX(x) AS c, MAX(s) AS e, MIN(day) AS f, MAX(at) AS g FROM t",
+        "SELECT MIN(n) AS a, MAX(x) AS c, MAX(s) AS e, MIN(day) AS f, MAX(moment) AS g FROM t",
         [(1, 3.5, "Ä", date(2008, 5, 5), datetime(2008, 5, 6, 0, 0, 0, 500_000, tzinfo=UTC))],
     ),
     Case("SELECT SUM(n) AS a, COUNT(*) AS c, MAX(n) AS e FROM t WHERE FALSE", [(None, 0, None)], [INT, INT, INT]),
@@ -222,7 +222,7 @@ CASES = [
     ),
     Case("SELECT b, COUNT(*) AS a FROM t GROUP BY b ORDER BY b", [(None, 1), (False, 1), (True, 2)]),
     Case(
-        "SELECT CAST(at AS DATE) AS a, COUNT(*) AS c FROM t GROUP BY CAST(at AS DATE) ORDER BY a",
+        "SELECT CAST(moment AS DATE) AS a, COUNT(*) AS c FROM t GROUP BY CAST(moment AS DATE) ORDER BY a",
         [(None, 1), (date(2008, 5, 5), 2), (date(2008, 5, 6), 1)],
     ),
     Case("SELECT COUNTIF(b) AS a, COUNTIF(n > 9) AS c FROM t WHERE id = 3", [(0, 0)], [INT, INT]),
@@ -253,6 +253,9 @@ CASES = [
         "SELECT id FROM t WHERE TRUE QUALIFY ROW_NUMBER() OVER (PARTITION BY s ORDER BY id DESC) = 1 ORDER BY id",
         numbers(2, 3, 4),
     ),
+    # Reserved words as names
+    Case("SELECT id AS `hash` FROM t WHERE id = 1", numbers(1)),
+    Case("SELECT u.hash FROM (SELECT id AS `hash` FROM t) AS u WHERE u.hash = 1", numbers(1)),
     # Several tables
     Case(
         "SELECT a.id FROM t AS a LEFT JOIN t AS o ON o.n = a.id + 1 WHERE o.id IS NULL ORDER BY a.id",
@@ -276,7 +279,7 @@ TYPE_DEPENDENT = [
     ("SELECT CAST(s AS BOOL) AS a FROM t", "text"),
     ("SELECT CAST(x AS STRING) AS a FROM t", "text"),
     ("SELECT CAST(d AS STRING) AS a FROM t", "text"),
-    ("SELECT CAST(at AS STRING) AS a FROM t", "text"),
+    ("SELECT CAST(moment AS STRING) AS a FROM t", "text"),
 ]
 """Right or wrong by the type of a column: DuckDB, which knows the type, refuses them while it plans."""
 
@@ -285,7 +288,7 @@ REFUSED = [
     ("SELECT 1 / 0 AS a", "Div"),
     ("SELECT DATE_ADD(day, INTERVAL 1 DAY) AS a FROM t", "DateAdd|Interval"),
     ("SELECT DATE_TRUNC(day, MONTH) AS a FROM t", "Trunc"),
-    ("SELECT TIMESTAMP_DIFF(at, at, DAY) AS a FROM t", "Diff"),
+    ("SELECT TIMESTAMP_DIFF(moment, moment, DAY) AS a FROM t", "Diff"),
     ("SELECT EXTRACT(DAYOFWEEK FROM day) AS a FROM t", "Extract"),
     ("SELECT FORMAT('%d', n) AS a FROM t", "Format"),
     ("SELECT SAFE_CAST(s AS INT64) AS a FROM t", "TryCast"),
@@ -309,7 +312,7 @@ REFUSED = [
     ("SELECT id FROM t GROUP BY ALL", "GROUP BY ALL"),
     ("SELECT CAST(n AS NUMERIC(10, 2)) AS a FROM t", "DataTypeParam"),
     ("SELECT CAST(n AS BIGNUMERIC) AS a FROM t", "BIGNUMERIC"),
-    ("SELECT CAST(at AS DATETIME) AS a FROM t", "DATETIME"),
+    ("SELECT CAST(moment AS DATETIME) AS a FROM t", "DATETIME"),
     ("SELECT AS STRUCT id FROM t", "AS STRUCT"),
     ("SELECT id FROM t LEFT SEMI JOIN t AS u USING (id)", "SEMI JOIN"),
     ("SELECT id FROM t NATURAL JOIN t AS u", "NATURAL JOIN"),
@@ -326,6 +329,10 @@ REFUSED = [
     ("SELECT COUNT(*) FROM t", "without a name"),
     ("SELECT id, n AS id FROM t", "one name"),
     ("SELECT @@time_zone AS a", "system variable"),
+    ("SELECT hash FROM t", "reserved word hash"),
+    ("SELECT id AS rows FROM t", "reserved word rows"),
+    ("SELECT id FROM t AS window", "reserved word window"),
+    ("SELECT id FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY id) = 1", "QUALIFY without"),
     ("DELETE FROM t WHERE TRUE", "SELECT"),
     ("SELECT 1 AS a; SELECT 2 AS a", "SELECT"),
     ("CREATE TABLE u AS SELECT 1 AS a", "SELECT"),

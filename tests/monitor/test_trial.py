@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlglot
-from sqlglot.dialects.bigquery import BigQuery
 
 from caudal.contract.monitoring import Trial
 from caudal.promotions import Promotion, Promotions
-from caudal.sql import to_duckdb
 from caudal.tables import shadow_table
 from monitor.live_arms import LiveArm, LiveArms
 from monitor.paired import Paired
 from monitor.sequential import Arm, Sums, confidence_sequence
 from monitor.step import outcomes
 from monitor.trial import judge
-from tests.contract_suites.served import line
 from tests.monitor.test_sequential import pseudo_outcomes
 from tests.world import World, day, payments
 
@@ -462,31 +456,3 @@ def test_a_trial_of_unequal_models_ends_as_it_should(noises: tuple[float, float]
     ended = [verdicts(generator, noises, trial)[-1] for _ in range(100)]
     assert ended.count(verdict) > 90
     assert set(ended) <= {verdict, "go on"}
-
-
-def test_no_query_of_the_step_uses_a_word_that_bigquery_reserves_as_a_name(
-    trying: tuple[World, Promotion, Promotion], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world, champion, challenger = trying
-    asked: list[str] = []
-
-    def heard(query: str) -> str:
-        asked.append(query)
-        return to_duckdb(query)
-
-    monkeypatch.setattr("caudal.warehouse.duckdb.to_duckdb", heard)
-    answers(world, champion, challenger, quality=0.0, rows=50)
-    path = Path(world.environment.serving.prediction_log)
-    path.write_text(json.dumps(line(1)) + "\n")
-    outcomes(world.context(APRIL))
-
-    assert any("_served" in query for query in asked)
-    assert all(" QUALIFY " not in query or " WHERE " in query.split(" QUALIFY ")[-2] for query in asked)
-    for query in asked:
-        # A name behind a dot may be any word.
-        names = {
-            name.name.lower()
-            for name in sqlglot.parse_one(query, read="bigquery").find_all(sqlglot.exp.Identifier)
-            if not name.quoted and not (isinstance(name.parent, sqlglot.exp.Column) and name.parent.table)
-        }
-        assert not names & BigQuery.Generator.RESERVED_KEYWORDS, query

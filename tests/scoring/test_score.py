@@ -12,7 +12,7 @@ import batch_scoring.step as step
 from batch_scoring.__main__ import run as run_job
 from batch_scoring.step import Shard, backfill, score
 from caudal.environment import Environment
-from caudal.errors import UsageError
+from caudal.errors import NotFound, UsageError
 from caudal.package import open_package
 from caudal.promotions import Promotions
 from tests.world import World, day, payments
@@ -163,7 +163,7 @@ def test_a_backfill_with_another_version_than_the_live_one_is_refused(trained: W
 
 
 def test_backfill_without_a_champion_names_the_mend(world: World) -> None:
-    with pytest.raises(UsageError, match="trains and promotes one"):
+    with pytest.raises(NotFound, match="trains and promotes one"):
         backfill(world.context(FEBRUARY))
 
 

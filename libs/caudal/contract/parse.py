@@ -48,9 +48,9 @@ def load_contract(path: Path) -> Contract:
     except FileNotFoundError as error:
         near = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise InvalidContract(
-            [Problem(f"{path}:1", "there is no such contract", f"contracts here: {', '.join(near) or 'none'}")]
+            [Problem(str(path), "there is no such contract", f"contracts here: {', '.join(near) or 'none'}")]
         ) from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         what = "the contract is a folder" if path.is_dir() else "the contract is not text in UTF-8"
-        raise InvalidContract([Problem(f"{path}:1", what, "name a YAML file, saved as UTF-8")]) from error
+        raise InvalidContract([Problem(str(path), what, "name a YAML file, saved as UTF-8")]) from error
     return parse_contract(text, str(path))
