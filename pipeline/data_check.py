@@ -28,7 +28,7 @@ def check_data(contract: Contract, path: Path) -> DataCheck:
 
     Raises:
         InvalidContract: columns that are not in both, values of another type, out of range or not allowed, each
-            with the contract's file and line and the mend.
+            with the contract's file and line and the mend; or a file that is not there or can't be read at all.
     """
     from ingest_function.conversion import convert
     from ingest_function.reading import read_batches
@@ -48,7 +48,9 @@ def check_data(contract: Contract, path: Path) -> DataCheck:
                         values = convert(came, column.type, contract.zone, contract.source.csv.decimal)
                         found.values(name, came, values)
     except FileNotFoundError as error:
-        raise UnreadableObject("there is no such file", where=str(path), mend="check the path") from error
+        raise InvalidContract([Problem(str(path), "there is no such file", "check the path")]) from error
+    except UnreadableObject as error:
+        raise InvalidContract([Problem(str(path), error.what, error.mend)]) from error
     problems = found.problems()
     if problems:
         raise InvalidContract(problems)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from caudal.errors import CaudalError
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # name: (module, attribute, help in one line)
@@ -88,19 +92,28 @@ def main() -> None:
     import logging
     import os
 
-    from caudal.errors import CaudalError
+    from caudal.errors import CaudalError, UsageError
 
     level = os.environ.get("CAUDAL_LOG", "WARNING").upper()
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    known = logging.getLevelNamesMapping()
+    logging.basicConfig(level=known.get(level, logging.WARNING), format="%(levelname)s %(name)s: %(message)s")
     # Beam misses, when it is imported, what only its own BigQuery source needs; on a laptop nothing is wrong.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
+        if level not in known:
+            raise UsageError(f"CAUDAL_LOG is '{level}'", mend=f"choose one of {', '.join(known)}")
         cli(standalone_mode=False)
     except CaudalError as error:
         from pipeline.cli.output import show_error
 
         show_error(error)
         sys.exit(error.exit_status)
+    except OSError as error:
+        from pipeline.cli.output import show_error
+
+        logging.getLogger("caudal").debug("raised here:", exc_info=True)
+        show_error(_of_the_system(error))
+        sys.exit(CaudalError.exit_status)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except click.ClickException as error:
@@ -121,6 +134,17 @@ def main() -> None:
             )
         )
         sys.exit(CaudalError.exit_status)
+
+
+def _of_the_system(error: OSError) -> CaudalError:
+    """What the system refused (a folder that can't be written, a full disk), as errors are told."""
+    from caudal.errors import CaudalError
+
+    return CaudalError(
+        (error.strerror or str(error)).lower(),
+        where=str(error.filename or ""),
+        mend="make room or give access, or name another place; CAUDAL_LOG=DEBUG tells what was being done",
+    )
 
 
 def _without_credentials(error: BaseException) -> bool:

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from pipeline.registry import Registry
 
 version_argument = click.argument("version", metavar="VERSION")
-reason_option = click.option("--reason", required=True, help="Why; it is kept in the ledger.")
+
+
+def _said(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why: the ledger keeps it", context, parameter)
+    return value.strip()
+
+
+reason_option = click.option("--reason", required=True, callback=_said, help="Why; it is kept in the ledger.")
 
 
 @click.group("models", epilog="Examples: `caudal models list bank_marketing`, `caudal models rollback --help`.")

@@ -22,7 +22,7 @@ class Instant(click.ParamType[datetime]):
             return value
         try:
             return parse_instant(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(
                 f"'{value}' is not a date or an instant such as 2010-06-01 or 2010-06-01T06:00:00Z", param, ctx
             )

@@ -361,3 +361,61 @@ def test_a_sample_that_does_not_ship_is_told_with_the_way_to_make_one(caudal, tm
     answer = caudal("replay", "wallet", "--root", str(tmp_path / "root"))
     assert answer.returncode == 1
     assert "--rows" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["simulate", "wallet", "--rows", "1000", "--out", "{blocked}/wallet"], "blocked"),
+        (["serve", "bank_marketing", "--port", "0", "--root", "{blocked}"], "blocked"),
+        (["models", "history", "bank_marketing", "--at", "0001-01-01T00:00:00+14:00"], "is not a date"),
+        (["models", "rollback", "bank_marketing", "--reason", " "], "say why"),
+    ],
+    ids=["no folder", "no log", "before all years", "no reason"],
+)
+def test_what_the_system_or_the_calendar_refuses_is_told_without_a_traceback(caudal, tmp_path, words, says):
+    (tmp_path / "blocked").write_text("a file where a folder is wanted")
+    answer = caudal(*(word.format(blocked=tmp_path / "blocked") for word in words))
+    assert answer.returncode in (1, 2)
+    assert says in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_is_told(caudal, repository):
+    paths = os.pathsep.join(str(repository / part) for part in ("libs", "services", "."))
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "schema", "bank_marketing", "--json"],
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert answer.returncode == 1
+    assert "no space left on device" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_log_level_that_is_none_is_refused(caudal, monkeypatch):
+    monkeypatch.setenv("CAUDAL_LOG", "loud")
+    answer = caudal("schema", "bank_marketing")
+    assert answer.returncode == 2
+    assert "CAUDAL_LOG is 'LOUD'" in answer.stderr
+    assert "WARNING" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.parquet", b"PAR1 and no more"), ("x.txt", b"a"), ("none.csv", None)]
+)
+def test_a_file_that_can_not_be_read_is_a_problem_in_json_too(caudal, tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    answer = caudal("check", "bank_marketing", "--data", str(path), "--json")
+    assert answer.returncode == 2
+    (problem,) = json.loads(answer.stdout)["problems"]
+    assert problem["where"] == str(path)
+    assert problem["mend"]

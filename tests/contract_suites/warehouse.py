@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caudal.errors import CaudalError, NotFound, TableMismatch, UnsupportedSql
+from caudal.sql import quoted
 from caudal.storage import Storage, join
 from caudal.tables import Table, covered_table
 from caudal.warehouse import Commit, Replacement, Warehouse
@@ -245,7 +246,7 @@ class WarehouseSuite:
         assert keys == list(range(4_999, -1, -1))
 
     def test_a_result_without_rows_has_its_columns(self, warehouse: Warehouse) -> None:
-        found = warehouse.query(f"SELECT id, money, at FROM {EVERYTHING.sql_name} WHERE FALSE")
+        found = warehouse.query(f"SELECT id, money, `at` FROM {EVERYTHING.sql_name} WHERE FALSE")
 
         assert found.num_rows == 0
         assert found.schema.names == ["id", "money", "at"]
@@ -256,7 +257,7 @@ class WarehouseSuite:
         warehouse.load(EVERYTHING, [stage(ROWS, EVERYTHING.schema)], "a")
 
         found = warehouse.query(
-            f"SELECT id FROM {EVERYTHING.sql_name} WHERE {column} = @wanted", {"wanted": ROWS[0][column]}
+            f"SELECT id FROM {EVERYTHING.sql_name} WHERE {quoted(column)} = @wanted", {"wanted": ROWS[0][column]}
         )
 
         assert found.column("id").to_pylist() == [1]
@@ -267,7 +268,7 @@ class WarehouseSuite:
         wanted = [ROWS[0][column], ROWS[1][column]]
 
         found = warehouse.query(
-            f"SELECT id FROM {EVERYTHING.sql_name} WHERE {column} IN UNNEST(@wanted) ORDER BY id",
+            f"SELECT id FROM {EVERYTHING.sql_name} WHERE {quoted(column)} IN UNNEST(@wanted) ORDER BY id",
             {"wanted": wanted},
         )
 
