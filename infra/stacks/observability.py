@@ -47,6 +47,48 @@ _LABELS = {
 }
 
 
+_STANDING = {"auto_close": "86400s"}
+
+
+def _condition(
+    title: str,
+    filter_: str,
+    *,
+    aligner: str,
+    threshold: float,
+    duration: str = "0s",
+    by: Sequence[str] = (),
+    of: str = "",
+) -> dict[str, Any]:
+    """One condition on a metric.
+
+    Args:
+        by: labels whose values are judged one by one; all series together where it is empty.
+        of: the filter of what the metric is divided by; empty where it counts by itself.
+    """
+    aggregated = [
+        {
+            "alignment_period": "300s",
+            "per_series_aligner": aligner,
+            "cross_series_reducer": "REDUCE_MAX" if aligner != "ALIGN_DELTA" else "REDUCE_SUM",
+            **({"group_by_fields": list(by)} if by else {}),
+        }
+    ]
+    divided = {"denominator_filter": of, "denominator_aggregations": aggregated} if of else {}
+    return {
+        "display_name": title,
+        "condition_threshold": {
+            "filter": filter_,
+            "comparison": "COMPARISON_GT",
+            "threshold_value": threshold,
+            "duration": duration,
+            "aggregations": aggregated,
+            "trigger": {"count": 1},
+            **divided,
+        },
+    }
+
+
 def _label(name: str) -> str:
     """The label's value in a policy's documentation; the second `$` keeps Terraform from reading it."""
     return f"$${{log.extracted_label.{name}}}"
@@ -124,15 +166,31 @@ class ObservabilityStack(Stack):
     def _serving(self) -> None:
         service = f'resource.labels.service_name = starts_with("{self.deployment.names.serving("")}")'
         revision = f'resource.type = "cloud_run_revision" AND {service}'
-        self._threshold(
+        answers = f'{revision} AND metric.type = "run.googleapis.com/request_count"'
+        failed = f'{answers} AND metric.labels.response_code_class = "5xx"'
+        by = ["resource.label.service_name"]
+        # A share, so that it speaks at any load; and a number, so that one answer at night does not.
+        self._policy(
             "serving-errors",
             "CRITICAL",
             "Serving answers with errors",
-            "More than one answer in a second of five minutes was a server error.",
-            f'{revision} AND metric.type = "run.googleapis.com/request_count" AND '
-            'metric.labels.response_code_class = "5xx"',
-            aligner="ALIGN_RATE",
-            threshold=1.0,
+            "In five minutes more than one answer in twenty, and at least five, were server errors.",
+            [
+                _condition(
+                    "The share of errors", failed, aligner="ALIGN_DELTA", threshold=0.05, by=by, of=answers
+                ),
+                _condition("The number of errors", failed, aligner="ALIGN_DELTA", threshold=4.0, by=by),
+            ],
+            _STANDING,
+            combiner="AND_WITH_MATCHING_RESOURCE",
+        )
+        self._log_match(
+            "serving-stale",
+            "ERROR",
+            "Serving can't see what is live",
+            "A server could not read the ledger or load a model: promotions and rollbacks don't reach it.",
+            f'resource.type = "cloud_run_revision" AND resource.labels.service_name : '
+            f'"{self.deployment.names.serving("")}" AND jsonPayload.part = "ledger" AND severity >= ERROR',
         )
         self._threshold(
             "serving-slow",
@@ -171,24 +229,8 @@ class ObservabilityStack(Stack):
         threshold: float = 0.0,
         duration: str = "0s",
     ) -> None:
-        condition = {
-            "display_name": title,
-            "condition_threshold": {
-                "filter": filter_,
-                "comparison": "COMPARISON_GT",
-                "threshold_value": threshold,
-                "duration": duration,
-                "aggregations": [
-                    {
-                        "alignment_period": "300s",
-                        "per_series_aligner": aligner,
-                        "cross_series_reducer": "REDUCE_MAX" if aligner != "ALIGN_DELTA" else "REDUCE_SUM",
-                    }
-                ],
-                "trigger": {"count": 1},
-            },
-        }
-        self._policy(name, severity, title, text, [condition], {"auto_close": "86400s"})
+        condition = _condition(title, filter_, aligner=aligner, threshold=threshold, duration=duration)
+        self._policy(name, severity, title, text, [condition], _STANDING)
 
     def _log_match(
         self,
@@ -220,10 +262,12 @@ class ObservabilityStack(Stack):
         strategy: dict[str, Any],
         runbook: str = "",
         subject: str | None = None,
+        combiner: str = "OR",
     ) -> None:
         """One policy.
 
         Args:
+            combiner: how conditions make an alert: `OR`, or all of them of one resource.
             severity: None where the policy only informs.
             runbook: what to do, as a path in the repository; the section of the policy's own name when empty.
             subject: of the mail; Cloud Monitoring's own when None.
@@ -234,7 +278,7 @@ class ObservabilityStack(Stack):
             f"alert-{name}",
             display_name=f"Caudal {self.deployment.name}: {title}",
             severity=severity,
-            combiner="OR",
+            combiner=combiner,
             conditions=blocks(*conditions),
             alert_strategy=strategy,
             notification_channels=[channel.name for channel in self._channels],

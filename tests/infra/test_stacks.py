@@ -178,7 +178,7 @@ def test_the_database_has_no_public_address_and_logs_what_auditors_ask_for(stack
 
 def test_every_alert_has_somebody_to_tell(stacks: Stacks) -> None:
     policies = resources(stacks, "google_monitoring_alert_policy")
-    assert len(policies) == 9
+    assert len(policies) == 10
     assert all(policy["notification_channels"] for policy in policies.values())
     (budget,) = resources(stacks, "google_billing_budget").values()
     assert budget["all_updates_rule"]["monitoring_notification_channels"]
@@ -234,6 +234,24 @@ def test_an_alarm_reaches_the_policy_of_its_severity_with_all_that_it_says(stack
         assert set(fields.values()) <= {"message", *alarm.to_json()}
         shown = said(policy) + policy["documentation"]["subject"]
         assert set(re.findall(r"extracted_label\.(\w+)\}", shown)) == set(fields)
+
+
+def test_an_outage_of_serving_is_told_at_the_load_of_every_environment(
+    deployments: dict[str, Deployment], stacks: Stacks
+) -> None:
+    policy = resources(stacks, "google_monitoring_alert_policy")["observability/alert-serving-errors"]
+    assert policy["combiner"] == "AND_WITH_MATCHING_RESOURCE"
+    limits = [condition["condition_threshold"] for condition in policy["conditions"]]
+    (share,) = [limit for limit in limits if "denominator_filter" in limit]
+    (number,) = [limit for limit in limits if "denominator_filter" not in limit]
+    assert share["filter"].startswith(share["denominator_filter"])
+    assert 0 < share["threshold_value"] < 1
+    for deployment in deployments.values():
+        # Five minutes of a month in which every answer is an error, at one service.
+        services = len(deployment.contracts)
+        answers = deployment.cloud.workload.requests * 300 / (30 * 86400) / services
+        if deployment.name != "dev":
+            assert answers > number["threshold_value"], deployment.name
 
 
 def test_every_alert_about_something_wrong_has_a_severity(stacks: Stacks) -> None:
