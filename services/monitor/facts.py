@@ -12,8 +12,8 @@ from caudal.promotions import Promotion
 from caudal.sql import quoted
 from caudal.tables import warehouse_table
 from monitor.decision import Facts
+from monitor.earlier_runs import BEGINNING, taken_after
 from monitor.measurements import Measurement
-from monitor.quality import BEGINNING
 from monitor.trainings import Attempt, Recipe, Trainings
 from monitor.trial import Outcome
 
@@ -59,11 +59,12 @@ def _due_rows(context: StepContext, last_training: datetime | None) -> tuple[int
     due, parameters = happened_by(contract, context.run.as_of - contract.label.due_after, "due")
     since = last_training or BEGINNING
     then_due, then_parameters = happened_by(contract, since - contract.label.due_after, "then_due")
+    taken, taken_parameters = taken_after(contract, since)
     answer = context.warehouse.query(
-        f"SELECT COUNT(*) AS due_rows, COUNTIF(NOT {then_due} OR _ingested_at > @since) AS new_rows "
+        f"SELECT COUNT(*) AS due_rows, COUNTIF(NOT {then_due} OR {taken}) AS new_rows "
         f"FROM {warehouse_table(contract).sql_name} "
         f"WHERE {quoted(contract.label.column)} IS NOT NULL AND {due}",
-        {**parameters, **then_parameters, "since": since},
+        {**parameters, **then_parameters, **taken_parameters},
     )
     return int(answer.column("due_rows")[0].as_py()), int(answer.column("new_rows")[0].as_py())
 

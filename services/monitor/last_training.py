@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from caudal.errors import NotFound
 from caudal.identity import format_instant
 from caudal.storage import join
+from monitor.earlier_runs import previous_as_of
 from monitor.measurements import Measurement, time_taken
-from monitor.quality import previous_as_of
 from monitor.trainings import Attempt, Trainings
 
 if TYPE_CHECKING:

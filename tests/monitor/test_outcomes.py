@@ -285,6 +285,32 @@ def test_a_label_that_comes_late_is_new(trained: World) -> None:
     assert outcomes(trained.context(day("2026-03-02")))["new_rows"] >= 50
 
 
+@pytest.mark.parametrize("landed", [timedelta(hours=2), timedelta(days=-5)])
+def test_a_label_is_new_and_newly_due_for_one_run_whenever_its_file_landed(
+    trained: World, landed: timedelta
+) -> None:
+    before, first, second = day("2026-02-27"), day("2026-02-28"), MARCH
+    champion: Promotion = trained.champion  # type: ignore[attr-defined]
+    # Scored when they came without labels, which a second file brings once they are long due.
+    columns = payments(300, "2026-02-05", first_key=50_000, days=1)
+    trained.predicted(champion, columns["payment"], columns["paid_at"], np.full(300, 0.5), before)
+    outcomes(trained.context(before))
+    trained.arrive(columns, first, landed=first + landed, first_as_of=before)
+    measures = outcomes(trained.context(first))["measures"]
+    assert (measures["labels_newly_due"], measures["due_rows"]) == (300, 2000 + 300)
+    assert outcomes(trained.context(second))["measures"]["labels_newly_due"] == 0
+
+
+def test_after_a_training_nothing_of_what_it_had_asks_for_another(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract({"model.train_on.minimum": 200, "retrain.new_rows": 300})
+    first = day("2026-02-28")
+    # The file landed at two, the run started at five, and looks from midnight.
+    trained.arrive(payments(300, "2026-02-05", first_key=50_000, days=1), first, landed=first + timedelta(hours=2))
+    assert outcomes(trained.context(first))["reasons"] == ["new_data"]
+    after = outcomes(trained.context(MARCH))
+    assert (after["new_rows"], after["retrain"]) == (0, False)
+
+
 def test_the_schedule_trains_at_the_latest(trained: World, small_contract: Any) -> None:
     trained.contract = small_contract(
         {"model.train_on.minimum": 200, "retrain.at_least_every": "60d", "retrain.new_rows": 10_000}
