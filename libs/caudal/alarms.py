@@ -73,8 +73,9 @@ class Alarm:
         threshold: what it was measured against.
         since: the as-of at which it began.
         state: `new` when it begins, `standing` while it goes on, `reminder` when it is told again, `ended` when
-            the figure is within its threshold again.
-        evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal.
+            the figure is within its threshold again, or the model that it is about is not live any more.
+        evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal. `reason` says
+            why it ended, where the figure does not.
         among: the class whose rows the alarm is about, if it is one class.
     """
 
@@ -144,6 +145,8 @@ class Alarm:
             about += f" since {format_instant(self.since)}"
         if self.state == "ended":
             about += " has ended"
+            if "reason" in self.evidence:
+                about += f", as {self.evidence['reason']}"
         return (
             f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{about}: "
             f"{self.measure} {self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"

@@ -107,6 +107,11 @@ def test_a_reminder_says_since_when_and_an_end_is_no_more_than_information(
     assert [json.loads(line)["severity"] for line in capsys.readouterr().out.splitlines()] == ["WARNING", "INFO"]
 
 
+def test_an_alarm_that_ended_with_its_model_says_so() -> None:
+    ended = replace(QUALITY, state="ended", evidence={"reason": "model b is live in place of a"})
+    assert "quality has ended, as model b is live in place of a: live_recall 0.61" in str(ended)
+
+
 def test_evidence_in_text_names_what_lies_in_it(tmp_path: Path, record: str, local_storage: Storage) -> None:
     path = tmp_path / "alarms.ndjson"
     rejected = replace(DRIFT, evidence={"reasons": {"out_of_range:amount": 19}, "none": {}, "share": 0.123456})

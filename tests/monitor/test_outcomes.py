@@ -121,6 +121,18 @@ def test_a_clear_loss_of_quality_is_an_alarm_and_trains(trained: World) -> None:
     assert (result["retrain"], "quality" in result["reasons"]) == (True, True)
 
 
+def test_a_bad_champion_after_a_bad_one_is_told_and_that_the_first_is_gone(trained: World) -> None:
+    live(trained, 800, quality=0.0)
+    assert [a["state"] for a in outcomes(trained.context(MARCH))["alarms"] if a["kind"] == "quality"] == ["new"]
+    rows = trained.arrive(payments(1000, "2026-01-01", first_key=600_000, seed=9), FEBRUARY)
+    second = trained.promote(rows, MARCH, metrics={"auc": 0.8})
+    april = day("2026-04-01")
+    live(trained, 800, quality=0.0, as_of=april, start="2026-03-02", first_key=700_000, promotion=second)
+    found = outcomes(trained.context(april))
+    for told, state in ((found["alarms"], "new"), (found["ended"], "ended")):
+        assert [a["state"] for a in told if a["measure"] == "live_auc"] == [state]
+
+
 def test_a_loss_that_chance_explains_is_no_alarm(trained: World) -> None:
     # About 100 due rows: an AUC a little below the threshold is within the interval of .8.
     for seed in range(40):
