@@ -60,6 +60,9 @@ EVENTS: frozenset[AlarmKind] = frozenset({"training"})
 RUNBOOK = "docs/runbook.md"
 
 log = logging.getLogger(__name__)
+# Whoever names the log as a destination wants every alarm, and ends are mere information. What other loggers say
+# is left to CAUDAL_LOG.
+log.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,7 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
         for alarm in alarms:
             print(f"ALARM {alarm.severity}: {alarm}", file=sys.stderr)
     elif destination.type == "log":
-        for alarm in alarms:
-            log.log(logging.getLevelNamesMapping()[alarm.severity.upper()], "%s", alarm)
+        _log(alarms)
     elif destination.type == "monitoring":
         # Cloud Logging reads a JSON line on stdout as an entry; alert policies match `jsonPayload.alarm`.
         for alarm in alarms:
@@ -194,6 +196,19 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
     else:
         # The environment refuses a file without a path.
         _append(alarms, Path(str(destination.path)))
+
+
+def _log(alarms: Sequence[Alarm]) -> None:
+    """Logs alarms at the level of their severity; to standard error where nobody has set up logging."""
+    handler = None if log.hasHandlers() else logging.StreamHandler()
+    if handler is not None:
+        log.addHandler(handler)
+    try:
+        for alarm in alarms:
+            log.log(logging.getLevelNamesMapping()[alarm.severity.upper()], "%s", alarm)
+    finally:
+        if handler is not None:
+            log.removeHandler(handler)
 
 
 def _append(alarms: Sequence[Alarm], path: Path) -> None:
