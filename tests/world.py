@@ -22,6 +22,7 @@ from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.step import Run, StepContext
 from caudal.tables import Table, contract_tables, predictions_table, served_table, warehouse_table
+from caudal.warehouse import Commit
 
 Columns = Mapping[str, Any]
 
@@ -52,8 +53,20 @@ class World:
         run = Run(name, self.contract.name, as_of, uri, self.environment.config("test"), trainer=self.trainer)
         return StepContext(self.contract, self.environment, run, results)
 
-    def arrive(self, columns: Columns, as_of: datetime) -> pa.Table:
-        """Puts rows into the warehouse as an ETL run at this as-of would; columns that are not named are null."""
+    def arrive(
+        self,
+        columns: Columns,
+        as_of: datetime,
+        *,
+        landed: datetime | None = None,
+        first_as_of: datetime | None = None,
+    ) -> pa.Table:
+        """Puts rows into the warehouse as an ETL run at this as-of would; columns that are not named are null.
+
+        Args:
+            landed: when their file did; at the as-of, if not given.
+            first_as_of: of the run that brought their keys first; this run, if not given.
+        """
         table = warehouse_table(self.contract)
         count = len(columns[self.contract.key])
         self.loads += 1
@@ -65,17 +78,19 @@ class World:
                     self.contract.arrow_schema().field(self.contract.event_time).type,
                 ),
             ),
-            "_first_as_of": [as_of] * count,
+            "_first_as_of": [first_as_of or as_of] * count,
             "_source_uri": ["file:///landing/a.csv"] * count,
             "_source_generation": ["1"] * count,
             "_row": list(range(count)),
             "_load_id": [f"load{self.loads}"] * count,
-            "_ingested_at": [as_of] * count,
+            "_ingested_at": [landed or as_of] * count,
         }
         given = {**columns, **own}
         arrays = [_array(given.get(name, [None] * count), kind) for name, kind in _columns(table.schema)]
         rows = pa.Table.from_arrays(arrays, schema=table.schema)
         self._load(table, rows, f"arrival-{self.loads}")
+        load_id = f"load{self.loads}"
+        self.warehouse.commit(Commit(load_id, self.contract.name, (), (load_id,), as_of))
         return rows
 
     def promote(

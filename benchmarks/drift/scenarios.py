@@ -28,7 +28,7 @@ from data.wallet.files import write_files
 from data.wallet.simulator import START, Injection, Simulation
 from pipeline.cli.replay import replay_environment
 from pipeline.local_executor import Silence
-from pipeline.replay.replay import Month, Replay, code_digest
+from pipeline.replay.replay import Replay, Replayed, code_digest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / ".caudal" / "lab"
@@ -140,23 +140,23 @@ def _replay(world: Path, files: list[Path]) -> list[Look]:
     """Replays the days that are not over yet; what has been looked at, from the first one on."""
     contract = _wallet()
     environment = replay_environment(load_environment(REPOSITORY / "environments" / "local.yaml", root=world))
-    months = Replay(contract, environment, files, "day").run(Silence(), lambda month: None)
-    return _looks(contract, environment, months)
+    days = Replay(contract, environment, files, "day").run(Silence(), lambda day: None)
+    return _looks(contract, environment, days)
 
 
-def _looks(contract: Contract, environment: Environment, months: Sequence[Month]) -> list[Look]:
+def _looks(contract: Contract, environment: Environment, days: Sequence[Replayed]) -> list[Look]:
     figures = _figures(environment, contract)
     return [
         Look(
-            month.delivery.as_of,
-            figures.get(month.delivery.as_of, []),
+            day.delivery.as_of,
+            figures.get(day.delivery.as_of, []),
             [
                 (alarm["kind"], alarm["feature"])
                 for step in ("inputs", "outcomes")
-                for alarm in month.record.results.get(step, {}).get("alarms", ())
+                for alarm in day.record.results.get(step, {}).get("alarms", ())
             ],
         )
-        for month in months
+        for day in days
     ]
 
 

@@ -40,7 +40,7 @@ def run(workspace: Workspace, folder: Path) -> None:
         Replacement(table(contract), (file_uri(folder / f"{name}.parquet"),))
         for name, table in (("warehouse", warehouse_table), ("rejected", rejected_table))
     ]
-    context.warehouse.commit(Commit("polars", contract.name, tuple(parts), ()))
+    context.warehouse.commit(Commit("polars", contract.name, tuple(parts), (), context.run.as_of))
     for name in ("warehouse", "rejected"):
         (folder / f"{name}.parquet").unlink()
 

@@ -60,6 +60,9 @@ EVENTS: frozenset[AlarmKind] = frozenset({"training"})
 RUNBOOK = "docs/runbook.md"
 
 log = logging.getLogger(__name__)
+# Whoever names the log as a destination wants every alarm, and ends are mere information. What other loggers say
+# is left to CAUDAL_LOG.
+log.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ class Alarm:
         threshold: what it was measured against.
         since: the as-of at which it began.
         state: `new` when it begins, `standing` while it goes on, `reminder` when it is told again, `ended` when
-            the figure is within its threshold again.
-        evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal.
+            the figure is within its threshold again, or the model that it is about is not live any more.
+        evidence: figures that let a reader judge the alarm; no values of rows, so nothing personal. `reason` says
+            why it ended, where the figure does not.
         among: the class whose rows the alarm is about, if it is one class.
     """
 
@@ -144,6 +148,8 @@ class Alarm:
             about += f" since {format_instant(self.since)}"
         if self.state == "ended":
             about += " has ended"
+            if "reason" in self.evidence:
+                about += f", as {self.evidence['reason']}"
         return (
             f"{self.contract} {format_instant(self.as_of)}: {self.kind.replace('_', ' ')}{about}: "
             f"{self.measure} {self.value:.4g} (threshold {self.threshold:.4g}); see {self.runbook}"
@@ -181,8 +187,7 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
         for alarm in alarms:
             print(f"ALARM {alarm.severity}: {alarm}", file=sys.stderr)
     elif destination.type == "log":
-        for alarm in alarms:
-            log.log(logging.getLevelNamesMapping()[alarm.severity.upper()], "%s", alarm)
+        _log(alarms)
     elif destination.type == "monitoring":
         # Cloud Logging reads a JSON line on stdout as an entry; alert policies match `jsonPayload.alarm`.
         for alarm in alarms:
@@ -191,6 +196,19 @@ def _send(alarms: Sequence[Alarm], destination: AlarmDestination) -> None:
     else:
         # The environment refuses a file without a path.
         _append(alarms, Path(str(destination.path)))
+
+
+def _log(alarms: Sequence[Alarm]) -> None:
+    """Logs alarms at the level of their severity; to standard error where nobody has set up logging."""
+    handler = None if log.hasHandlers() else logging.StreamHandler()
+    if handler is not None:
+        log.addHandler(handler)
+    try:
+        for alarm in alarms:
+            log.log(logging.getLevelNamesMapping()[alarm.severity.upper()], "%s", alarm)
+    finally:
+        if handler is not None:
+            log.removeHandler(handler)
 
 
 def _append(alarms: Sequence[Alarm], path: Path) -> None:

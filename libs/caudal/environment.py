@@ -97,8 +97,9 @@ class AlarmDestination(Section):
     """Where alarms go.
 
     Attributes:
-        type: what kind of place. In a cloud, alert policies read what `monitoring` writes and tell
-            `cloud.alarm_emails`; so an environment in a cloud without it is refused.
+        type: what kind of place. What goes to `log` is written whatever the level of `CAUDAL_LOG`. In a cloud,
+            alert policies read what `monitoring` writes and tell `cloud.alarm_emails`; so an environment in a
+            cloud without it is refused.
         path: the file, for `file`.
     """
 

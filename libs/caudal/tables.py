@@ -192,7 +192,10 @@ def monitoring_table() -> Table:
 
 
 def covered_table() -> Table:
-    """Which loads the warehouse's tables cover, written in the commit that covers them."""
+    """Which loads the warehouse's tables cover, written in the commit that covers them.
+
+    `as_of` is that of the ETL run that took the load; null where the commit was made before this was recorded.
+    """
     return Table(
         WAREHOUSE,
         "_covered",
@@ -201,6 +204,7 @@ def covered_table() -> Table:
                 pa.field("contract", pa.string(), nullable=False),
                 pa.field("load_id", pa.string(), nullable=False),
                 pa.field("commit_id", pa.string(), nullable=False),
+                pa.field("as_of", _UTC),
             ]
         ),
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from caudal.environment import Environment
     from caudal.step import Run, StepResult
-    from pipeline.replay.replay import Month, Replay
+    from pipeline.replay.replay import Replay, Replayed
     from pipeline.runs import StepRecord
 
 DEFAULT_ROWS = 50_000
@@ -67,8 +67,11 @@ DEFAULT_ROWS = 50_000
     "scores in the shadow until its trial promotes or drops it.",
 )
 @click.option("--env", default="local", show_default=True, help="The environment, a local one.")
-@click.option("--root", type=click.Path(file_okay=False, path_type=Path),
-              help="The replay's folder; default: .caudal/replay/CONTRACT/.")  # fmt: skip
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The replay's folder, empty or an earlier replay's; default: .caudal/replay/CONTRACT/.",
+)
 @json_option
 def command(
     contract: str,
@@ -155,9 +158,9 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
         )
     storage = open_storage(replay.environment)
     with progress, open_warehouse(replay.environment) as warehouse:
-        months = replay.run(progress, progress.period_over)
+        replayed = replay.run(progress, progress.period_over)
         progress.say("writing the report")
-        periods = [Period(month.delivery.label, month.delivery.since, month.record) for month in months]
+        periods = [Period(one.delivery.label, one.delivery.since, one.record) for one in replayed]
         reported = replay_report(replay.contract, replay.environment, storage, warehouse, periods)
         track(reported, Tracking.of(replay.environment))
     summary = dict(reported.summary)
@@ -168,7 +171,7 @@ def _replay(replay: Replay, fresh: bool, screen: Console | None) -> dict[str, An
 
 
 class Progress:
-    """Shows the month, the step, rows, alarms and promotions while a replay goes on; silent without a screen."""
+    """Shows the period, the step, rows, alarms and promotions while a replay goes on; silent without a screen."""
 
     def __init__(self, screen: Console | None, metric: str) -> None:
         self._screen = screen
@@ -205,18 +208,18 @@ class Progress:
             if step in self._running:
                 self._running.remove(step)
 
-    def period_over(self, month: Month) -> None:
-        """Prints the month in one line."""
+    def period_over(self, replayed: Replayed) -> None:
+        """Prints the period in one line."""
         if self._screen is None:
             return
         from rich.text import Text
 
         from pipeline.report.events import alarm_text, alarms_of, verdict_text
 
-        results = month.record.results
+        results = replayed.record.results
         alarms = alarms_of(results)
         line = Text(
-            f"{month.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
+            f"{replayed.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
             f"{results.get('score', {}).get('rows', 0):>6}  {self._quality(results):<12} "
         )
         said = []

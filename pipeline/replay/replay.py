@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caudal.backends import open_storage, open_warehouse
+from caudal.errors import NotFound, UsageError
 from caudal.identity import digest
+from caudal.storage.files import ASIDE
 from pipeline.local_executor import Listener, LocalExecutor
 from pipeline.replay.sample import Delivery, Period, deliveries, land, sample_digest
 from pipeline.runs import begin_run, read_record
@@ -26,8 +27,8 @@ REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
-class Month:
-    """One period of a replay that is over."""
+class Replayed:
+    """One period of a replay that is over: what landed, and the run that followed."""
 
     delivery: Delivery
     record: RunRecord
@@ -70,22 +71,44 @@ class Replay:
     def prepare(self, *, fresh: bool) -> bool:
         """Makes the folder ready; returns whether an interrupted replay goes on.
 
-        What another contract, sample or code left there is removed first.
-        """
-        goes_on = self._state().get("fingerprint") == self.fingerprint
-        if fresh or not goes_on:
-            with suppress(FileNotFoundError):
-                (self.folder / STATE_FILE).unlink()
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-        goes_on = goes_on and not fresh
-        if not goes_on:
-            open_storage(self.environment).write_json(
-                (self.folder / STATE_FILE).as_uri(), {"fingerprint": self.fingerprint}
-            )
-        return goes_on
+        What a replay of another contract, sample or code left there is removed first. The state file is there
+        before anything else and is never removed, so a replay that is killed at any moment can be started again.
 
-    def run(self, listener: Listener, period_over: Callable[[Month], None]) -> list[Month]:
+        Raises:
+            UsageError: the folder holds something that no replay put there; nothing is removed.
+        """
+        known = self._state().get("fingerprint")
+        if known is None and any(not name.startswith(ASIDE) for name in self._names()):
+            raise UsageError(
+                "the folder is not empty, and what it holds is no replay's",
+                where=str(self.folder),
+                mend="name an empty folder with --root, or remove this one yourself",
+            )
+        if known == self.fingerprint and not fresh:
+            return True
+        if known is not None:
+            self._write_state("")
+            self._empty()
+        self._write_state(self.fingerprint)
+        return False
+
+    def _names(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+
+    def _empty(self) -> None:
+        """Removes everything but the state file."""
+        for path in (self.folder / name for name in self._names() if name != STATE_FILE):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _write_state(self, fingerprint: str) -> None:
+        """Says that the folder is a replay's, and of what; of nothing while it is being emptied."""
+        uri = (self.folder / STATE_FILE).as_uri()
+        open_storage(self.environment).write_json(uri, {"fingerprint": fingerprint})
+
+    def run(self, listener: Listener, period_over: Callable[[Replayed], None]) -> list[Replayed]:
         """Replays every period that is not over yet.
 
         Raises:
@@ -93,7 +116,7 @@ class Replay:
         """
         storage = open_storage(self.environment)
         executor = LocalExecutor(listener=listener)
-        months = []
+        periods = []
         # One process works here throughout, so the warehouse stays open between the runs.
         with open_warehouse(self.environment):
             for delivery in deliveries(self.contract, self.files, self.every, as_landed=self.as_landed):
@@ -102,18 +125,16 @@ class Replay:
                 if record is None or record.status != "succeeded":
                     land(delivery, self.contract, storage, self.environment.landing(self.contract.name))
                     record = executor.execute(run)
-                months.append(Month(delivery, record))
-                period_over(months[-1])
-        return months
+                periods.append(Replayed(delivery, record))
+                period_over(periods[-1])
+        return periods
 
     def _state(self) -> dict[str, Any]:
-        import json
-
         try:
-            state: dict[str, Any] = json.loads((self.folder / STATE_FILE).read_text())
-        except (FileNotFoundError, ValueError):
+            state = open_storage(self.environment).read_json((self.folder / STATE_FILE).as_uri())
+        except (NotFound, ValueError):
             return {}
-        return state
+        return state if isinstance(state, dict) else {}
 
 
 def code_digest() -> str:

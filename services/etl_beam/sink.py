@@ -95,7 +95,8 @@ def _commit(job: OpenJob, facts: Facts) -> Commit:
         )
     if facts.rejects:
         replacements.append(Replacement(rejected_table(job.contract), tuple(facts.rejects)))
-    return Commit(job.plan.commit, job.contract.name, tuple(replacements), job.plan.new)
+    as_of = job.context.run.as_of
+    return Commit(job.plan.commit, job.contract.name, tuple(replacements), job.plan.new, as_of)
 
 
 def _staging(job: OpenJob) -> str:

@@ -15,11 +15,11 @@ from caudal.labels import label_value, watched_classes
 from caudal.sql import quoted
 from caudal.tables import warehouse_table
 from monitor.drift import Subject, Tested, drift_of
+from monitor.earlier_runs import previous_as_of, taken_after
 from monitor.histograms import Histogram, HistogramQuery
 from monitor.independence import INDEPENDENT, Condition, DesignEffect, design_effects, entity_of
 from monitor.inputs import arrivals
 from monitor.measurements import Measurement
-from monitor.quality import previous_as_of
 from monitor.warm_up import Profile, WarmUp, learned
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def _became_due(context: StepContext, drift: ClassDrift) -> Condition:
     since = previous_as_of(context) if drift.window is None else as_of - drift.window
     due, parameters = happened_by(contract, as_of - contract.label.due_after, "due")
     before, more = happened_by(contract, since - contract.label.due_after, "due_before")
-    condition = f"({due} AND _first_as_of <= @as_of AND (NOT {before} OR _ingested_at > @since))"
-    return condition, {**parameters, **more, "as_of": as_of, "since": since}
+    taken, known = taken_after(contract, since)
+    condition = f"({due} AND _first_as_of <= @as_of AND (NOT {before} OR {taken}))"
+    return condition, {**parameters, **more, **known, "as_of": as_of}
 
 
 def _counted(

@@ -26,7 +26,9 @@ class Facts:
         due_rows: rows whose labels are known and due.
         new_rows: those among them that a training at `last_training` could not have had.
         code_changed: the recipe is not the one of the last training.
-        last_training: the as-of of the last attempt to train; without one, that of the champion's promotion.
+        last_training: the as-of of the last training that did not fail; without one, that of the champion's
+            promotion.
+        last_attempt: the same of the last attempt to train, whatever came of it.
         trainings_within_budget: attempts within the budget's stretch of time.
         on_trial: a challenger is on trial, or has just won its own.
     """
@@ -38,6 +40,7 @@ class Facts:
     new_rows: int
     code_changed: bool
     last_training: datetime | None
+    last_attempt: datetime | None
     trainings_within_budget: int = 0
     on_trial: bool = False
 
@@ -99,11 +102,13 @@ def _obstacle(facts: Facts, retrain: Retrain, minimum_rows: int) -> str:
     budget = retrain.budget
     if budget is not None and facts.trainings_within_budget >= budget.trainings:
         return f"the budget of {budget.trainings} trainings within {format_duration(budget.within)} is used up"
-    if facts.last_training is None:
-        return ""
-    if retrain.at_most_every is not None and facts.as_of - facts.last_training < retrain.at_most_every:
-        return f"cool-down until {format_instant(facts.last_training + retrain.at_most_every)}"
-    if not facts.new_rows and not facts.code_changed:
+    if (
+        retrain.at_most_every is not None
+        and facts.last_attempt is not None
+        and facts.as_of - facts.last_attempt < retrain.at_most_every
+    ):
+        return f"cool-down until {format_instant(facts.last_attempt + retrain.at_most_every)}"
+    if facts.last_training is not None and not facts.new_rows and not facts.code_changed:
         # The same rows and the same recipe would give the same model, and the same verdict.
         return "nothing new to learn since the last training"
     return ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from caudal.errors import NotFound
 from caudal.identity import format_instant
 from caudal.storage import join
+from monitor.earlier_runs import previous_as_of
 from monitor.measurements import Measurement, time_taken
-from monitor.quality import previous_as_of
 from monitor.trainings import Attempt, Trainings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def last_training(context: StepContext, trainings: Trainings) -> LastTraining | 
         return None
     trained = _result(context, attempt, "train")
     seconds = trained.get("seconds") if trained else None
-    return LastTraining(attempt.run, format_instant(attempt.as_of), _fate(context, attempt), seconds)
+    return LastTraining(attempt.run, format_instant(attempt.as_of), fate_of(context, attempt), seconds)
 
 
 def measurements(context: StepContext, last: LastTraining | None) -> list[Measurement]:
@@ -61,7 +61,8 @@ def measurements(context: StepContext, last: LastTraining | None) -> list[Measur
     return measured
 
 
-def _fate(context: StepContext, attempt: Attempt) -> Fate:
+def fate_of(context: StepContext, attempt: Attempt) -> Fate:
+    """What became of an attempt, by the results in its run's folder."""
     judged = _result(context, attempt, "validate")
     if judged is None or (judged.get("passed") and _result(context, attempt, "promote") is None):
         return "failed"

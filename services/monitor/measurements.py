@@ -71,7 +71,7 @@ def record(
         step's result says them.
     """
     contract, environment = context.contract.name, context.environment
-    found = list(alarms_of(context, measured, stood_before(context, step)))
+    found = list(alarms_of(context, model_version, measured, stood_before(context, step)))
     # One record an as-of: a further run of the same as-of finds the same, and must not say it again.
     record_uri = join(environment.ledger(contract, "alarms"), f"{run_id(context.run.as_of)}-{step}.json")
     deliver([alarm for alarm in found if alarm.told], environment.alarms, context.storage, record_uri)

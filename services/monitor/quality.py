@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from caudal.metrics import (
     sign,
 )
 from caudal.sql import quoted
-from caudal.tables import monitoring_table, predictions_table, warehouse_table
+from caudal.tables import predictions_table, warehouse_table
+from monitor.earlier_runs import previous_as_of, taken_after
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from caudal.step import StepContext
 
 Array = NDArray[Any]
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,12 @@ def due_predictions(context: StepContext, promotions: Promotions, champion: Prom
     contract, quality = context.contract, context.contract.monitor.quality
     source, target = warehouse_table(contract), predictions_table(contract)
     previous = previous_as_of(context)
+    taken, parameters = taken_after(contract, previous, "w")
     # A champion that was confirmed or rolled back to has more than one entry.
     lives = [e.as_of for e in promotions.history() if e.role == "champion" and e.version == champion.version]
     answer = context.warehouse.query(
         f"SELECT w.{quoted(contract.label.column)}, p.score, p.prediction, "
-        "(p.event_time > @due_before OR w._ingested_at > @previous) AS newly_due "
+        f"(p.event_time > @due_before OR {taken}) AS newly_due "
         f"FROM {target.sql_name} AS p JOIN {source.sql_name} AS w ON w.{quoted(contract.key)} = p.key "
         f"WHERE p.model_version = @version AND w._first_as_of > @live_since AND p.event_time <= @due "
         f"AND w.{quoted(contract.label.column)} IS NOT NULL "
@@ -83,7 +83,7 @@ def due_predictions(context: StepContext, promotions: Promotions, champion: Prom
             "live_since": min(lives),
             "due": context.run.as_of - contract.label.due_after,
             "due_before": previous - contract.label.due_after,
-            "previous": previous,
+            **parameters,
         },
     )
     labels = encode_labels(contract, answer)
@@ -215,14 +215,3 @@ def _interval(context: StepContext, package: ModelPackage, judged: Judged, name:
         level=quality.level,
         samples=quality.samples,
     )
-
-
-def previous_as_of(context: StepContext) -> datetime:
-    """The as-of of the run before this one, by what it measured; the beginning of time when there was none."""
-    answer = context.warehouse.query(
-        f"SELECT MAX(as_of) AS previous FROM {monitoring_table().sql_name} "
-        "WHERE contract = @contract AND step = 'outcomes' AND as_of < @as_of",
-        {"contract": context.contract.name, "as_of": context.run.as_of},
-    )
-    previous: datetime | None = answer.column("previous")[0].as_py()
-    return previous or BEGINNING

@@ -62,9 +62,10 @@ def outcomes(context: StepContext) -> StepResult:
     Returns:
         `alarms` and `ended` as in `inputs`; `retrain` and its `reasons`; `withheld`, what asked for a training
         that is not done, and why not; `due_rows`, labelled and due; `new_rows`, those of them that became known
-        since the last training; `last_training`, what became of it; `quality`, the contract's own figure, None
-        with too few labels; `served`, which lines of the servers' log were taken up; `trial`, what a challenger's
-        trial has come to, None without one; `model_version` and `measures` as in `inputs`.
+        since the last training that did not fail; `last_training`, what became of the last one; `quality`, the
+        contract's own figure, None with too few labels; `served`, which lines of the servers' log were taken up;
+        `trial`, what a challenger's trial has come to, None without one; `model_version` and `measures` as in
+        `inputs`.
     """
     with context.warehouse:
         promotions, trainings = _promotions(context), Trainings(context)

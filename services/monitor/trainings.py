@@ -1,7 +1,8 @@
 """The ledger of training attempts: when the monitor last asked for a training, and with which code.
 
-An attempt is recorded with the decision, before anything is trained. So a training that fails or is refused counts
-like one that succeeds: neither can make the next run try the same again at once.
+An attempt is recorded with the decision, before anything is trained. So for the cool-down and the budget a
+training that fails or is refused counts like one that succeeds: neither can make the next run try the same again
+at once. What a training took up, rows and recipe, is told by the latest one that did not fail.
 """
 
 from __future__ import annotations

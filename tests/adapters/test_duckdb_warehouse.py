@@ -212,7 +212,7 @@ COMMIT_UNTIL_KILLED = """
     from caudal.storage.files import FileStorage, file_uri
     from caudal.warehouse import Commit, Replacement
     from caudal.warehouse.duckdb import DuckDBWarehouse
-    from tests.contract_suites.warehouse import MAY, PAYMENTS
+    from tests.contract_suites.warehouse import AS_OF, MAY, PAYMENTS
     path, start = Path(sys.argv[1]), int(sys.argv[2])
     warehouse = DuckDBWarehouse(path, FileStorage(path.parent))
     staged = path.parent / "staged.parquet"
@@ -221,7 +221,7 @@ COMMIT_UNTIL_KILLED = """
         rows = {"key": keys, "day": [MAY] * 200, "note": [str(number)] * 200}
         pq.write_table(pa.table(rows, schema=PAYMENTS.schema), staged)
         replacement = Replacement(PAYMENTS, (file_uri(staged),), "key", (), (MAY,))
-        warehouse.commit(Commit(str(number), "payments", (replacement,), (str(number),)))
+        warehouse.commit(Commit(str(number), "payments", (replacement,), (str(number),), AS_OF))
         print(number)
 """
 

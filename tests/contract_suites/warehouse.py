@@ -62,6 +62,7 @@ REFUSED = Table(
 )
 TABLES = (EVERYTHING, PAYMENTS, REFUSED, covered_table())
 
+AS_OF = datetime(2008, 8, 1, tzinfo=UTC)
 MAY, JUNE, JULY = date(2008, 5, 1), date(2008, 6, 1), date(2008, 7, 1)
 
 ROWS: list[dict[str, Any]] = [
@@ -363,7 +364,7 @@ class WarehouseSuite:
 
         new = payments((1, MAY, "new"), (3, JUNE, "new"), (4, JUNE, "new"))
         made = warehouse.commit(
-            Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY, JUNE)),), ("l1", "l2"))
+            Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY, JUNE)),), ("l1", "l2"), AS_OF)
         )
 
         assert made
@@ -375,11 +376,22 @@ class WarehouseSuite:
         ]
         assert self.covered(warehouse) == ["l1", "l2"]
 
+    def test_the_covered_loads_say_which_run_took_them(self, warehouse: Warehouse) -> None:
+        warehouse.commit(Commit("c", "payments", (), ("l1", "l2"), AS_OF))
+
+        found = warehouse.query("SELECT load_id, commit_id, as_of FROM warehouse._covered ORDER BY load_id")
+
+        assert found.to_pylist() == [
+            {"load_id": load_id, "commit_id": "c", "as_of": AS_OF} for load_id in ("l1", "l2")
+        ]
+
     def test_a_key_moves_to_another_day(self, warehouse: Warehouse, payments: Callable[..., str]) -> None:
         warehouse.load(PAYMENTS, [payments((1, MAY, "old"))], "a")
 
         new = payments((1, JUNE, "new"))
-        warehouse.commit(Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY, JUNE)),), ("l",)))
+        warehouse.commit(
+            Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY, JUNE)),), ("l",), AS_OF)
+        )
 
         assert self.held(warehouse) == [(1, JUNE, "new")]
 
@@ -389,7 +401,9 @@ class WarehouseSuite:
         warehouse.load(PAYMENTS, [payments((1, MAY, "old"), (1, JULY, "elsewhere"))], "a")
 
         new = payments((1, MAY, "new"))
-        warehouse.commit(Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY,)),), ("l",)))
+        warehouse.commit(
+            Commit("c", "payments", (Replacement(PAYMENTS, (new,), "key", (), (MAY,)),), ("l",), AS_OF)
+        )
 
         assert self.held(warehouse) == [(1, MAY, "new"), (1, JULY, "elsewhere")]
 
@@ -399,7 +413,7 @@ class WarehouseSuite:
         warehouse.load(PAYMENTS, [payments((1, MAY, "x"), (2, MAY, "x"), (3, MAY, "x"))], "a")
 
         replacement = Replacement(PAYMENTS, (payments((1, MAY, "new")),), "key", (keys(2), keys(7)), (MAY,))
-        warehouse.commit(Commit("c", "payments", (replacement,), ("l",)))
+        warehouse.commit(Commit("c", "payments", (replacement,), ("l",), AS_OF))
 
         assert self.held(warehouse) == [(1, MAY, "new"), (3, MAY, "x")]
 
@@ -409,7 +423,7 @@ class WarehouseSuite:
         warehouse.load(PAYMENTS, [payments((1, MAY, "x"), (2, MAY, "x"))], "a")
 
         replacement = Replacement(PAYMENTS, (), "key", (keys(1),), (MAY,))
-        warehouse.commit(Commit("c", "payments", (replacement,), ("l",)))
+        warehouse.commit(Commit("c", "payments", (replacement,), ("l",), AS_OF))
 
         assert self.held(warehouse) == [(2, MAY, "x")]
 
@@ -427,6 +441,7 @@ class WarehouseSuite:
                         Replacement(REFUSED, (refused,)),
                     ),
                     (name,),
+                    AS_OF,
                 )
             )
 
@@ -437,13 +452,17 @@ class WarehouseSuite:
         self, warehouse: Warehouse, stage: Stage, payments: Callable[..., str]
     ) -> None:
         refused = stage([{"content": "bad", "at": datetime(2008, 5, 5, tzinfo=UTC)}], REFUSED.schema)
-        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), ("l",))
+        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), ("l",), AS_OF)
 
         assert warehouse.commit(commit)
         assert not warehouse.commit(commit)
         assert not warehouse.commit(
             Commit(
-                "c", "payments", (Replacement(PAYMENTS, (payments((1, MAY, "x")),), "key", (), (MAY,)),), ("l2",)
+                "c",
+                "payments",
+                (Replacement(PAYMENTS, (payments((1, MAY, "x")),), "key", (), (MAY,)),),
+                ("l2",),
+                AS_OF,
             )
         )
 
@@ -453,7 +472,7 @@ class WarehouseSuite:
 
     def test_a_commit_that_covers_nothing_is_made_once_too(self, warehouse: Warehouse, stage: Stage) -> None:
         refused = stage([{"content": "bad", "at": datetime(2008, 5, 5, tzinfo=UTC)}], REFUSED.schema)
-        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), ())
+        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), (), AS_OF)
 
         assert warehouse.commit(commit)
         assert not warehouse.commit(commit)
@@ -468,16 +487,16 @@ class WarehouseSuite:
         broken = Replacement(REFUSED, (join(folder, "staged/not-there.parquet"),))
 
         with pytest.raises(CaudalError):
-            warehouse.commit(Commit("c", "payments", (first, broken), ("l",)))
+            warehouse.commit(Commit("c", "payments", (first, broken), ("l",), AS_OF))
 
         assert self.held(warehouse) == [(1, MAY, "old")]
         assert self.covered(warehouse) == []
-        assert warehouse.commit(Commit("c", "payments", (first,), ("l",)))
+        assert warehouse.commit(Commit("c", "payments", (first,), ("l",), AS_OF))
         assert self.held(warehouse) == [(1, MAY, "new")]
 
     def test_of_threads_that_make_one_commit_one_makes_it(self, warehouse: Warehouse, stage: Stage) -> None:
         refused = stage([{"content": "bad", "at": datetime(2008, 5, 5, tzinfo=UTC)}], REFUSED.schema)
-        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), ("l",))
+        commit = Commit("c", "payments", (Replacement(REFUSED, (refused,)),), ("l",), AS_OF)
 
         with ThreadPoolExecutor(4) as pool:
             made = list(pool.map(lambda _: warehouse.commit(commit), range(4)))
@@ -491,7 +510,7 @@ class WarehouseSuite:
     ) -> None:
         for number, contract in enumerate(("one", "other")):
             replacement = Replacement(PAYMENTS, (payments((number, MAY, "x")),), "key", (), (MAY,))
-            assert warehouse.commit(Commit("c", contract, (replacement,), ("l",)))
+            assert warehouse.commit(Commit("c", contract, (replacement,), ("l",), AS_OF))
 
         assert len(self.held(warehouse)) == 2
 

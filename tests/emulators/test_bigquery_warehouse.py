@@ -15,7 +15,7 @@ from caudal.storage import Storage, join
 from caudal.tables import Table
 from caudal.warehouse import Commit, Replacement
 from caudal.warehouse.bigquery import BigQueryWarehouse
-from tests.contract_suites.warehouse import MAY, PAYMENTS, WarehouseSuite
+from tests.contract_suites.warehouse import AS_OF, MAY, PAYMENTS, WarehouseSuite
 from tests.emulators.conftest import PROJECT, EmulatorClients
 
 
@@ -64,7 +64,7 @@ def test_a_commit_is_one_job(
 ) -> None:
     replacement = Replacement(PAYMENTS, (payments(2),), "key", (), (MAY,))
     for _ in range(2):
-        warehouse.commit(Commit("c1", "payments", (replacement,), ("m1",)))
+        warehouse.commit(Commit("c1", "payments", (replacement,), ("m1",), AS_OF))
 
     commits = [job.job_id for job in client.list_jobs() if job.job_id.startswith("commit-")]
     assert commits == ["commit-payments-c1-1"]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +109,53 @@ def test_a_reminder_says_since_when_and_an_end_is_no_more_than_information(
     assert "drift of amount since 2026-02-01T00:00:00Z: psi 0.4" in caplog.messages[0]
     assert "quality has ended: live_recall 0.8" in caplog.messages[1]
     assert [json.loads(line)["severity"] for line in capsys.readouterr().out.splitlines()] == ["WARNING", "INFO"]
+
+
+def test_an_alarm_that_ended_with_its_model_says_so() -> None:
+    ended = replace(QUALITY, state="ended", evidence={"reason": "model b is live in place of a"})
+    assert "quality has ended, as model b is live in place of a: live_recall 0.61" in str(ended)
+
+
+AS_THE_COMMAND_LINE = """
+    from pipeline import cli
+    cli.cli = lambda standalone_mode: send()
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize("level", [None, "ERROR", "INFO"])
+@pytest.mark.parametrize("start", ["send()", AS_THE_COMMAND_LINE], ids=["a unit", "the command line"])
+def test_the_log_gets_what_it_is_given_and_an_end_too_once(
+    record: str, repository: Path, level: str | None, start: str
+) -> None:
+    script = f"""
+import logging, sys
+from dataclasses import replace
+from caudal.alarms import deliver
+from caudal.backends import storage_for
+from caudal.environment import AlarmDestination
+from tests.monitor.test_alarms import DRIFT, QUALITY
+
+def send():
+    ended = replace(QUALITY, state="ended")
+    deliver([DRIFT, ended], [AlarmDestination(type="log")], storage_for({record!r}), {record!r})
+    logging.getLogger("another").info("chatter")
+
+{textwrap.dedent(start)}
+"""
+    paths = os.pathsep.join(str(repository / part) for part in ("libs", "services", "."))
+    known = {name: value for name, value in os.environ.items() if name != "CAUDAL_LOG"}
+    said = {"CAUDAL_LOG": level} if level else {}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**known, **said, "PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr.count("drift of amount"), done.stderr.count("quality has ended")) == (
+        "",
+        1,
+        1,
+    )
+    assert ("chatter" in done.stderr) == (level == "INFO" and start == AS_THE_COMMAND_LINE)
 
 
 def test_evidence_in_text_names_what_lies_in_it(tmp_path: Path, record: str, local_storage: Storage) -> None:

@@ -148,6 +148,25 @@ def test_a_label_that_comes_late_counts_when_it_comes(world: World) -> None:
     assert among(world, later) == {}
 
 
+@pytest.mark.parametrize("landed", [timedelta(hours=2), timedelta(days=-5)])
+def test_without_a_window_a_late_label_is_judged_by_one_run_whenever_its_file_landed(
+    world: World, small_contract: Any, landed: timedelta
+) -> None:
+    section = {name: value for name, value in SECTION.items() if name != "window"}
+    world.contract = small_contract(
+        {"monitor.class_drift": section, "model.train_on.minimum": 200, "retrain.new_rows": 100_000}
+    )
+    outcomes(world.context(MARCH - timedelta(days=1)))
+    columns = payments(1000, "2026-01-05", first_key=90_000, seed=11, days=5)
+    world.arrive(columns, MARCH, landed=MARCH + landed)
+    outcomes(world.context(MARCH))
+    disputed = sum(label == "yes" for label in columns["disputed"])
+    assert among(world, MARCH)["kolmogorov_smirnov"]["amount"]["rows"] == disputed
+    later = MARCH + timedelta(days=1)
+    outcomes(world.context(later))
+    assert among(world, later) == {}
+
+
 def test_too_few_positives_are_measured_and_not_judged(world: World) -> None:
     columns = payments(200, "2026-02-15", first_key=10_000, seed=7, days=6)
     world.arrive({**columns, "amount": [2.0] * 200}, MARCH)

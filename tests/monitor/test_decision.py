@@ -26,6 +26,7 @@ CALM = Facts(
     new_rows=10,
     code_changed=False,
     last_training=NOW - timedelta(days=60),
+    last_attempt=NOW - timedelta(days=60),
 )
 
 
@@ -71,10 +72,21 @@ def test_a_trigger_that_the_contract_does_not_name_is_ignored(trigger: str) -> N
 
 
 def test_within_the_cool_down_nothing_trains_and_the_decision_says_until_when() -> None:
-    decision = decided(alarms=frozenset({"drift"}), last_training=NOW - timedelta(days=27))
+    decision = decided(alarms=frozenset({"drift"}), last_attempt=NOW - timedelta(days=27))
     assert not decision.retrain
     assert decision.withheld == "drift: cool-down until 2026-06-02T00:00:00Z"
-    assert decided(alarms=frozenset({"drift"}), last_training=NOW - timedelta(days=28)).retrain
+    assert decided(alarms=frozenset({"drift"}), last_attempt=NOW - timedelta(days=28)).retrain
+
+
+def test_the_cool_down_counts_from_the_last_attempt_and_the_schedule_from_the_last_training() -> None:
+    long_ago, lately = NOW - timedelta(days=180), NOW - timedelta(days=27)
+    assert decided(last_training=long_ago, last_attempt=lately).withheld == (
+        "schedule: cool-down until 2026-06-02T00:00:00Z"
+    )
+    assert decided(last_training=long_ago, last_attempt=NOW - timedelta(days=28)).reasons == ("schedule",)
+    # The first model's trainings failed, each of them.
+    first = decided(champion=False, last_training=None, last_attempt=lately)
+    assert first.withheld == "first_model: cool-down until 2026-06-02T00:00:00Z"
 
 
 def test_too_few_due_rows_are_waited_for() -> None:
@@ -112,6 +124,7 @@ def test_while_a_challenger_is_on_trial_nothing_trains() -> None:
         new_rows=st.integers(0, 4000),
         code_changed=st.booleans(),
         last_training=st.none() | st.integers(0, 400).map(lambda days: NOW - timedelta(days=days)),
+        last_attempt=st.none() | st.integers(0, 400).map(lambda days: NOW - timedelta(days=days)),
     )
 )
 def test_a_training_always_has_a_reason_and_what_is_withheld_an_obstacle(facts: Facts) -> None:
@@ -120,4 +133,4 @@ def test_a_training_always_has_a_reason_and_what_is_withheld_an_obstacle(facts: 
     assert not (decision.retrain and decision.withheld)
     if decision.retrain:
         assert facts.due_rows >= 2000
-        assert facts.last_training is None or facts.last_training <= NOW - timedelta(days=28)
+        assert facts.last_attempt is None or facts.last_attempt <= NOW - timedelta(days=28)

@@ -58,6 +58,13 @@ def started(world: World, as_of: datetime, reason: str) -> StepContext:
     return replace(context, run=replace(context.run, reason=reason))
 
 
+def refused(world: World, as_of: datetime, request: str | None = None) -> None:
+    """The training that the run of an as-of asked for comes to a verdict, and the candidate is refused."""
+    context = world.context(as_of, request)
+    for step, result in {"train": {"seconds": 2.5}, "validate": {"passed": False}}.items():
+        world.storage.write_json(context.run.step_uri(step), result)
+
+
 def _scores(labels: np.ndarray, quality: float, seed: int) -> np.ndarray:
     return quality * labels + (1 - quality) * np.random.default_rng(seed).random(len(labels))
 
@@ -112,6 +119,18 @@ def test_a_clear_loss_of_quality_is_an_alarm_and_trains(trained: World) -> None:
     assert alarm["threshold"] == pytest.approx(0.75)
     assert alarm["value"] < 0.6
     assert (result["retrain"], "quality" in result["reasons"]) == (True, True)
+
+
+def test_a_bad_champion_after_a_bad_one_is_told_and_that_the_first_is_gone(trained: World) -> None:
+    live(trained, 800, quality=0.0)
+    assert [a["state"] for a in outcomes(trained.context(MARCH))["alarms"] if a["kind"] == "quality"] == ["new"]
+    rows = trained.arrive(payments(1000, "2026-01-01", first_key=600_000, seed=9), FEBRUARY)
+    second = trained.promote(rows, MARCH, metrics={"auc": 0.8})
+    april = day("2026-04-01")
+    live(trained, 800, quality=0.0, as_of=april, start="2026-03-02", first_key=700_000, promotion=second)
+    found = outcomes(trained.context(april))
+    for told, state in ((found["alarms"], "new"), (found["ended"], "ended")):
+        assert [a["state"] for a in told if a["measure"] == "live_auc"] == [state]
 
 
 def test_a_loss_that_chance_explains_is_no_alarm(trained: World) -> None:
@@ -222,9 +241,52 @@ def test_a_change_of_the_trainers_code_trains_once_and_a_refusal_does_not_loop(t
     assert outcomes(trained.context(day("2026-02-27")))["retrain"] is False
     trained.trainer = "a new trainer"
     assert outcomes(trained.context(MARCH))["reasons"] == ["code"]
-    # It was refused: the champion is still the old one.
+    refused(trained, MARCH)
+    # The champion is still the old one.
     after = outcomes(trained.context(day("2026-03-02")))
     assert (after["retrain"], after["withheld"]) == (False, "")
+
+
+def test_what_a_failed_training_was_for_asks_again_after_the_cool_down(
+    trained: World, small_contract: Any
+) -> None:
+    trained.contract = small_contract(
+        {"model.train_on.minimum": 200, "retrain.new_rows": 800, "retrain.at_most_every": "7d"}
+    )
+    live(trained, 800, quality=0.3)
+    trained.trainer = "a new trainer"
+    asked = outcomes(trained.context(MARCH))
+    assert (asked["reasons"], asked["new_rows"]) == (["new_data", "code"], 285 + 601)
+    # Its run died before the verdict.
+    held = outcomes(trained.context(day("2026-03-07")))
+    assert held["withheld"] == "new_data, code: cool-down until 2026-03-08T00:00:00Z"
+    again = outcomes(trained.context(day("2026-03-08")))
+    assert (again["reasons"], again["new_rows"]) == (["new_data", "code"], 285 + 800)
+    refused(trained, day("2026-03-08"))
+    after = outcomes(trained.context(day("2026-03-15")))
+    assert (after["retrain"], after["withheld"], after["new_rows"]) == (False, "", 0)
+
+
+def test_failed_trainings_use_up_the_budget(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract(
+        {"model.train_on.minimum": 200, "retrain.new_rows": 10_000,
+         "retrain.budget": {"trainings": 2, "within": "30d"}}
+    )  # fmt: skip
+    trained.trainer = "a trainer that always fails"
+    decided = [outcomes(trained.context(MARCH + timedelta(days=number)))["retrain"] for number in range(4)]
+    assert decided == [True, True, False, False]
+
+
+def test_the_schedule_counts_from_the_last_training_that_did_not_fail(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract(
+        {"model.train_on.minimum": 200, "retrain.at_least_every": "60d", "retrain.new_rows": 10_000}
+    )
+    trained.arrive(payments(100, "2026-02-01", first_key=50_000), MARCH)
+    first, second, third = day("2026-04-02"), day("2026-04-03"), day("2026-04-04")
+    assert outcomes(trained.context(first))["reasons"] == ["schedule"]
+    assert outcomes(trained.context(second))["reasons"] == ["schedule"]
+    refused(trained, second)
+    assert outcomes(trained.context(third))["reasons"] == []
 
 
 def test_a_change_of_code_that_was_withheld_is_taken_up_by_a_later_scheduled_run(
@@ -238,6 +300,7 @@ def test_a_change_of_code_that_was_withheld_is_taken_up_by_a_later_scheduled_run
     held = outcomes(started(trained, day("2026-02-20"), "code"))
     assert (held["retrain"], held["withheld"]) == (False, "code: cool-down until 2026-03-01T00:00:00Z")
     assert outcomes(started(trained, MARCH, "schedule"))["reasons"] == ["code"]
+    refused(trained, MARCH)
     # And by one run alone.
     assert outcomes(started(trained, day("2026-03-29"), "schedule"))["retrain"] is False
 
@@ -274,6 +337,7 @@ def test_new_labels_are_counted_since_the_last_training(trained: World, small_co
     assert result["new_rows"] == 285 + 601
     trained.contract = small_contract({"model.train_on.minimum": 200, "retrain.new_rows": 800})
     assert outcomes(trained.context(MARCH, "eager"))["reasons"] == ["new_data"]
+    refused(trained, MARCH, "eager")
     assert outcomes(trained.context(day("2026-03-08"), "later"))["new_rows"] == 199
 
 
@@ -283,6 +347,33 @@ def test_a_label_that_comes_late_is_new(trained: World) -> None:
     columns = payments(50, "2026-01-05", first_key=80_000, days=5)
     trained.arrive(columns, day("2026-03-02"))
     assert outcomes(trained.context(day("2026-03-02")))["new_rows"] >= 50
+
+
+@pytest.mark.parametrize("landed", [timedelta(hours=2), timedelta(days=-5)])
+def test_a_label_is_new_and_newly_due_for_one_run_whenever_its_file_landed(
+    trained: World, landed: timedelta
+) -> None:
+    before, first, second = day("2026-02-27"), day("2026-02-28"), MARCH
+    champion: Promotion = trained.champion  # type: ignore[attr-defined]
+    # Scored when they came without labels, which a second file brings once they are long due.
+    columns = payments(300, "2026-02-05", first_key=50_000, days=1)
+    trained.predicted(champion, columns["payment"], columns["paid_at"], np.full(300, 0.5), before)
+    outcomes(trained.context(before))
+    trained.arrive(columns, first, landed=first + landed, first_as_of=before)
+    measures = outcomes(trained.context(first))["measures"]
+    assert (measures["labels_newly_due"], measures["due_rows"]) == (300, 2000 + 300)
+    assert outcomes(trained.context(second))["measures"]["labels_newly_due"] == 0
+
+
+def test_after_a_training_nothing_of_what_it_had_asks_for_another(trained: World, small_contract: Any) -> None:
+    trained.contract = small_contract({"model.train_on.minimum": 200, "retrain.new_rows": 300})
+    first = day("2026-02-28")
+    # The file landed at two, the run started at five, and looks from midnight.
+    trained.arrive(payments(300, "2026-02-05", first_key=50_000, days=1), first, landed=first + timedelta(hours=2))
+    assert outcomes(trained.context(first))["reasons"] == ["new_data"]
+    refused(trained, first)
+    after = outcomes(trained.context(MARCH))
+    assert (after["new_rows"], after["retrain"]) == (0, False)
 
 
 def test_the_schedule_trains_at_the_latest(trained: World, small_contract: Any) -> None:

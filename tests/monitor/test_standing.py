@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from caudal.environment import Environment
+from caudal.promotions import Promotion, Promotions
 from monitor.standing import Stood
 from monitor.step import inputs, outcomes
 from tests.world import World, day, payments
@@ -46,11 +47,15 @@ def arrive(world: World, number: int, kind: str) -> datetime:
     return as_of
 
 
+def delivered(world: World) -> list[dict[str, Any]]:
+    """What reached the file."""
+    (path,) = [Path(d.path or "") for d in world.environment.alarms if d.type == "file"]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def told(world: World) -> list[tuple[str, str]]:
     """What reached the file, as (day, state)."""
-    (path,) = [Path(d.path or "") for d in world.environment.alarms if d.type == "file"]
-    entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [(entry["as_of"][5:10], entry["state"]) for entry in entries]
+    return [(entry["as_of"][5:10], entry["state"]) for entry in delivered(world)]
 
 
 def states(world: World, kinds: list[str]) -> list[str]:
@@ -151,6 +156,91 @@ def test_data_that_was_stale_and_came_is_said_once(small_contract: Any, local_en
     assert [a["kind"] for a in inputs(world.context(day("2026-04-21")))["ended"]] == ["freshness"]
 
 
+def succeed(world: World, as_of: datetime) -> Promotion:
+    """Another champion, trained on a January like the first one's."""
+    rows = payments(1000 + as_of.day, "2026-01-01", first_key=800_000 + 10_000 * as_of.day, seed=50 + as_of.day)
+    return world.promote(world.arrive(rows, FEBRUARY), as_of)
+
+
+def test_what_the_next_champion_does_wrong_is_new_and_the_alarm_of_the_old_one_ends_once(world: World) -> None:
+    old = inputs(world.context(arrive(world, 0, DRIFTED)))["model_version"]
+    new = succeed(world, MARCH).version
+    second = inputs(world.context(arrive(world, 1, DRIFTED)))
+    assert [(a["state"], a["since"][:10]) for a in second["alarms"]] == [("new", "2026-03-02")]
+    assert [(a["state"], a["since"][:10], a["feature"]) for a in second["ended"]] == [
+        ("ended", "2026-03-01", "amount")
+    ]
+    third = inputs(world.context(arrive(world, 2, DRIFTED)))
+    assert ([a["state"] for a in third["alarms"]], third["ended"]) == (["standing"], [])
+    assert told(world) == [("03-01", "new"), ("03-02", "new"), ("03-02", "ended")]
+    began, begins, ended = (entry["evidence"] for entry in delivered(world))
+    assert (began["model_version"], begins["model_version"], ended["model_version"]) == (old, new, old)
+    assert ended["reason"] == f"model {new} is live in place of {old}"
+    assert delivered(world)[2]["value"] == delivered(world)[0]["value"]
+
+
+def test_the_alarm_of_the_old_champion_ends_though_nothing_can_be_judged_of_the_new_one(world: World) -> None:
+    assert states(world, [DRIFTED]) == ["new"]
+    succeed(world, MARCH)
+    results = [inputs(world.context(arrive(world, number, NONE))) for number in (1, 2)]
+    assert [[a["state"] for a in result["ended"]] for result in results] == [["ended"], []]
+
+
+def test_a_champion_that_comes_back_begins_anew(world: World) -> None:
+    first = inputs(world.context(arrive(world, 0, DRIFTED)))["model_version"]
+    succeed(world, MARCH)
+    assert [a["state"] for a in inputs(world.context(arrive(world, 1, NONE)))["ended"]] == ["ended"]
+    ledger = Promotions(world.storage, world.environment.ledger("payments", "promotions"))
+    ledger.roll_back(as_of=MARCH + timedelta(days=1), by="test", reason="test")
+    back = inputs(world.context(arrive(world, 2, DRIFTED)))
+    assert back["model_version"] == first
+    assert [(a["state"], a["since"][:10]) for a in back["alarms"]] == [("new", "2026-03-03")]
+    assert back["ended"] == []
+
+
+def test_a_step_that_is_repeated_after_later_promotions_says_the_same(world: World) -> None:
+    results = []
+    for number in range(3):
+        results.append(inputs(world.context(arrive(world, number, DRIFTED))))
+        succeed(world, MARCH + timedelta(days=number))
+    before = told(world)
+    assert [inputs(world.context(MARCH + timedelta(days=number))) for number in range(3)] == results
+    assert told(world) == before
+
+
+def test_what_is_about_no_model_stands_through_a_promotion(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.fresh_within": "20d"}), local_environment)
+    arrive(world, 0, USUAL)
+    first, second, third = day("2026-04-20"), day("2026-04-21"), day("2026-04-22")
+    inputs(world.context(first))
+    succeed(world, first)
+    found = inputs(world.context(second))
+    assert ([(a["kind"], a["state"]) for a in found["alarms"]], found["ended"]) == (
+        [("freshness", "standing")],
+        [],
+    )
+    succeed(world, second)
+    assert [a["since"][:10] for a in inputs(world.context(third))["alarms"]] == ["2026-04-20"]
+
+
+def test_an_end_by_promotion_names_the_class_that_the_alarm_was_about(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    drift = {"measure": "psi", "threshold": 0.25, "minimum_rows": 50, "window": "7d"}
+    world = World(small_contract({"monitor.class_drift": drift, "model.train_on.minimum": 200}), local_environment)
+    world.promote(world.arrive(payments(2000, "2026-01-01"), FEBRUARY), FEBRUARY)
+    world.arrive(payments(400, "2026-02-16", first_key=10_000, days=5, amount=np.full(400, 260.0)), MARCH)
+    began = [a for a in outcomes(world.context(MARCH))["alarms"] if a["kind"] == "class_drift"]
+    assert {(a["among"], a["state"]) for a in began} == {("yes", "new")}
+    succeed(world, MARCH)
+    later = outcomes(world.context(MARCH + timedelta(days=20)))
+    assert later["ended"] != []
+    keys = ("kind", "measure", "feature", "among")
+    assert [[a[key] for key in keys] for a in later["ended"]] == [[a[key] for key in keys] for a in began]
+
+
 @pytest.mark.parametrize(
     ("runs", "expected"),
     [
@@ -165,7 +255,7 @@ def test_a_reminder_comes_with_the_first_run_after_each_multiple_of_the_time(
     latest, found = MARCH, []
     for number in runs:
         as_of = MARCH + timedelta(days=number)
-        found.append(Stood(MARCH, latest).state(as_of, timedelta(days=3)))
+        found.append(Stood(MARCH, latest, 0.4, 0.25).state(as_of, timedelta(days=3)))
         latest = as_of
     assert found == expected
 

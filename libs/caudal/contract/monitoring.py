@@ -246,10 +246,11 @@ class Retrain(Section):
 
     Attributes:
         on: the triggers that count. `drift` is drift of a feature, of a class or of the predictions, `code` a
-            change of the trainer's code or of the contract's sections that decide the model.
-        new_rows: `new_data` is so many labels that became due since the last training.
+            change of the trainer's code or of the contract's sections that decide the model since the last
+            training that did not fail.
+        new_rows: `new_data` is so many labels that became due since the last training that did not fail.
         at_most_every: no training follows another within this time, whatever came of the other.
-        at_least_every: the schedule: a training follows at the latest after this time.
+        at_least_every: the schedule: a training follows at the latest after this time, a failed one not counted.
         budget: a bound on what trainings may cost; none when absent.
     """
 

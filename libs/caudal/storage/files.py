@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 from caudal.errors import AlreadyExists, NotFound
 from caudal.storage.port import Storage, StoredObject
 
-_ASIDE = ".aside-"
+ASIDE = ".aside-"
+"""What a process that is killed while it writes a file leaves has a name that begins so."""
 
 
 def file_uri(path: Path) -> str:
@@ -100,7 +101,7 @@ class FileStorage(Storage):
 def _aside(path: Path) -> Iterator[Path]:
     """A name beside `path` that no listing shows; whatever is left of it goes when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{_ASIDE}{uuid.uuid4().hex}")
+    aside = path.with_name(f"{ASIDE}{uuid.uuid4().hex}")
     try:
         yield aside
     finally:

@@ -313,8 +313,9 @@ class BigQueryWarehouse(Warehouse):
             if commit.covered:
                 contract, loads = script.value(commit.contract), script.values(commit.covered)
                 script.add(
-                    f"INSERT INTO {self._sql_name(covered_table())} (contract, load_id, commit_id) "
-                    f"SELECT {contract}, covered, {script.value(commit.id)} FROM UNNEST({loads}) AS covered"
+                    f"INSERT INTO {self._sql_name(covered_table())} (contract, load_id, commit_id, as_of) "
+                    f"SELECT {contract}, covered, {script.value(commit.id)}, {script.value(commit.as_of)} "
+                    f"FROM UNNEST({loads}) AS covered"
                 )
             config = bigquery.QueryJobConfig(query_parameters=script.parameters)
             _, repeated = self._once(

@@ -256,8 +256,9 @@ class DuckDBWarehouse(Warehouse):
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
             cursor.execute(
-                f"INSERT INTO {_name(covered_table())} SELECT $contract, unnest($loads::VARCHAR[]), $id",
-                {**identity, "loads": list(commit.covered)},
+                f"INSERT INTO {_name(covered_table())} (contract, load_id, commit_id, as_of) "
+                "SELECT $contract, unnest($loads::VARCHAR[]), $id, $as_of",
+                {**identity, "loads": list(commit.covered), "as_of": commit.as_of},
             )
             cursor.execute("INSERT INTO _caudal.commits VALUES ($contract, $id)", identity)
         return True

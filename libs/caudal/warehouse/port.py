@@ -62,12 +62,14 @@ class Commit:
         id: the identity of the commit; a commit that was made before changes nothing.
         contract: whose loads are covered.
         covered: ids of the loads whose rows the tables reflect from now on.
+        as_of: of the run that takes these loads.
     """
 
     id: str
     contract: str
     replacements: tuple[Replacement, ...]
     covered: tuple[str, ...]
+    as_of: datetime
 
 
 class Warehouse(ABC):
