@@ -25,7 +25,8 @@ from caudal.metrics import (
     sign,
 )
 from caudal.sql import quoted
-from caudal.tables import monitoring_table, predictions_table, warehouse_table
+from caudal.tables import monitoring_table
+from monitor.live_predictions import live_predictions
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
@@ -62,25 +63,17 @@ class Judged:
 
 
 def due_predictions(context: StepContext, promotions: Promotions, champion: Promotion) -> Judged:
-    """The champion's own predictions whose labels are known and due.
-
-    Left out is what the champion scored as a backfill: rows that had arrived when it was trained.
-    """
+    """The champion's live predictions whose labels are known and due."""
     contract, quality = context.contract, context.contract.monitor.quality
-    source, target = warehouse_table(contract), predictions_table(contract)
     previous = previous_as_of(context)
-    # A champion that was confirmed or rolled back to has more than one entry.
-    lives = [e.as_of for e in promotions.history() if e.role == "champion" and e.version == champion.version]
+    live, parameters = live_predictions(context, promotions, champion)
     answer = context.warehouse.query(
         f"SELECT w.{quoted(contract.label.column)}, p.score, p.prediction, "
         "(p.event_time > @due_before OR w._ingested_at > @previous) AS newly_due "
-        f"FROM {target.sql_name} AS p JOIN {source.sql_name} AS w ON w.{quoted(contract.key)} = p.key "
-        f"WHERE p.model_version = @version AND w._first_as_of > @live_since AND p.event_time <= @due "
-        f"AND w.{quoted(contract.label.column)} IS NOT NULL "
+        f"{live} AND p.event_time <= @due AND w.{quoted(contract.label.column)} IS NOT NULL "
         f"ORDER BY p.event_time DESC, p.key LIMIT {quality.maximum_rows}",
         {
-            "version": champion.version,
-            "live_since": min(lives),
+            **parameters,
             "due": context.run.as_of - contract.label.due_after,
             "due_before": previous - contract.label.due_after,
             "previous": previous,

@@ -74,7 +74,7 @@ def outcomes(context: StepContext) -> StepResult:
         measured = [*scoring_time(context), *served.measurements()]
         quality, tried = None, None
         if champion is not None and package is not None:
-            measured += _drift(context, package)
+            measured += _drift(context, promotions, champion, package)
             judged = due_predictions(context, promotions, champion)
             measured += quality_of(context, package, judged)
             quality = deciding_figure(context, judged, measured)
@@ -106,9 +106,11 @@ def outcomes(context: StepContext) -> StepResult:
     }
 
 
-def _drift(context: StepContext, package: ModelPackage) -> list[Measurement]:
+def _drift(
+    context: StepContext, promotions: Promotions, champion: Promotion, package: ModelPackage
+) -> list[Measurement]:
     """Drift of predictions and of each class's rows; one verdict over both."""
-    of_scores, tests = prediction_drift(context, package)
+    of_scores, tests = prediction_drift(context, promotions, champion, package)
     of_classes, more = class_drift(context, package)
     return [*of_scores, *of_classes, *verdicts([*tests, *more], context.contract.monitor.false_alarms)]
 
