@@ -188,7 +188,7 @@ def _drift(
     contract: Contract, warehouse: Warehouse, first: datetime, last: datetime
 ) -> dict[str, dict[datetime, DriftCell]]:
     rows = warehouse.query(
-        f"SELECT feature, as_of, value, threshold, rows, alarm FROM {monitoring_table().sql_name} "
+        f"SELECT feature, as_of, value, threshold, `rows`, alarm FROM {monitoring_table().sql_name} "
         "WHERE contract = @contract AND step = 'inputs' AND measure = @measure "
         "AND feature IS NOT NULL AND value IS NOT NULL "
         "AND as_of >= @first AND as_of <= @last ORDER BY feature, as_of",
