@@ -121,9 +121,9 @@ def quantile_edges(values: NDArray[Any], bins: int) -> list[float]:
 
     An atom is a repeated value that fills a bin by itself: the zeros of a rate, say. It begins its own bin, since
     it is a quantile; the next whole number, or where not all values are whole the next float, ends it. So a row
-    that moves from the atom to another value changes the counts, however few lay there in training. A bin that
-    training left empty (beyond an atom at either end, between two atoms) adds about ln(N / n) / 2n to the index
-    of n rows beside N, and nothing to the tests.
+    that moves from the atom to another value (of whole numbers, another whole one) changes the counts, however few
+    lay there in training. A bin that is empty on both sides, such as that beyond an atom at either end, adds about
+    ln(N / n) / 2n to the index of n rows beside N, and nothing to the tests.
     """
     if not len(values):
         return []

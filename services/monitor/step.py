@@ -22,7 +22,7 @@ from monitor.class_drift import class_drift
 from monitor.decision import Decision, decide
 from monitor.drift import verdicts
 from monitor.facts import facts_of
-from monitor.inputs import arrivals, features, refused, volume_and_freshness
+from monitor.inputs import arrivals, features, refused, volume_and_times
 from monitor.last_training import last_training
 from monitor.last_training import measurements as of_training
 from monitor.measurements import Measurement, record
@@ -45,7 +45,7 @@ def inputs(context: StepContext) -> StepResult:
     with context.warehouse:
         champion = _promotions(context).live_at(context.run.as_of)
         arrived = arrivals(context)
-        measured = [*volume_and_freshness(context, arrived), *refused(context)]
+        measured = [*volume_and_times(context, arrived), *refused(context)]
         if champion is not None:
             measured += features(context, _package(context, champion), arrived)
         version = champion.version if champion else None
