@@ -104,7 +104,7 @@ def test_the_share_test_is_quick_on_millions_of_rows() -> None:
 
 
 def test_the_share_test_ends_at_once_where_nothing_of_the_tail_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    n, b = 50_000_000, 5_000_000
+    n, a, b = 50_000_000, 1_000_000, 5_000_000
     asked: list[tuple[int, int]] = []
     log_choose = divergence._log_choose
 
@@ -114,7 +114,8 @@ def test_the_share_test_ends_at_once_where_nothing_of_the_tail_is_left(monkeypat
         return log_choose(n, k)
 
     monkeypatch.setattr(divergence, "_log_choose", counted)
-    assert higher_share_p_value(0, n, b, n) == stats.hypergeom.sf(b - 1, 2 * n, b, n) == 0.0
+    normal = stats.norm.sf((b - a) / math.sqrt((a + b) * (1 - (a + b) / (2 * n))))
+    assert higher_share_p_value(a, n, b, n) == normal == 0.0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.2]))
