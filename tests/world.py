@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from caudal.backends import open_storage, open_warehouse
 from caudal.contract import Contract
@@ -21,10 +24,18 @@ from caudal.labels import classes, encode_labels
 from caudal.profile import profile
 from caudal.promotions import Promotion, Promotions
 from caudal.step import Run, StepContext
-from caudal.tables import Table, contract_tables, predictions_table, served_table, warehouse_table
+from caudal.tables import (
+    Table,
+    contract_tables,
+    monitoring_table,
+    predictions_table,
+    served_table,
+    warehouse_table,
+)
 from caudal.warehouse import Commit
 
 Columns = Mapping[str, Any]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def day(text: str) -> datetime:
@@ -210,6 +221,17 @@ class World:
         arrays = [_array(v, t) for v, t in zip(values, table.schema.types, strict=True)]
         self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"served-{self.loads}")
 
+    def measured(self, step: str, measure: str, values: Sequence[float], as_ofs: Sequence[datetime]) -> None:
+        """Puts a figure into the measurements, as if a run of each as-of had measured it."""
+        table, count = monitoring_table(), len(values)
+        given: dict[str, Any] = {
+            "contract": [self.contract.name] * count, "as_of": as_ofs, "step": [step] * count,
+            "measure": [measure] * count, "value": values, "rows": [0] * count, "alarm": [False] * count,
+        }  # fmt: skip
+        arrays = [_array(given.get(name, [None] * count), kind) for name, kind in _columns(table.schema)]
+        self.loads += 1
+        self._load(table, pa.Table.from_arrays(arrays, schema=table.schema), f"measured-{self.loads}")
+
     def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """A query's result as dicts."""
         return self.warehouse.query(query, parameters).to_pylist()
@@ -247,6 +269,21 @@ def payments(
     }
     columns.update(changes)
     return {name: _plain(value) for name, value in columns.items()}
+
+
+def edit(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A file of the project reads as if it had one more line, a comment."""
+    wanted, read = REPOSITORY / path, Path.open
+
+    def opened(self: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        stream = read(self, mode, *arguments, **named)
+        if self.resolve() != wanted:
+            return stream
+        with stream:
+            text = stream.read()
+        return io.BytesIO(text + b"# edited\n") if "b" in mode else io.StringIO(text + "# edited\n")
+
+    monkeypatch.setattr(Path, "open", opened)
 
 
 def _plain(values: Any) -> Any:

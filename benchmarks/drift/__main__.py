@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,16 +35,15 @@ SHIPPED: tuple[Raised, ...] = (
     Raised("prediction_drift"),
     Raised("quality"),
 )
-DETECTORS: tuple[Detector, ...] = (
-    Detector("psi", 0.25),
-    Detector("jensen_shannon", 0.2),
-    Detector("kolmogorov_smirnov", 0.15),
-    Detector("chi_square", 0.15),
-    Detector("psi", 0.4, of_class=True),
-    Detector("jensen_shannon", 0.28, of_class=True),
-    Detector("kolmogorov_smirnov", 0.25, of_class=True),
-    Detector("chi_square", 0.2, of_class=True),
-)
+THRESHOLDS = {"psi": 0.25, "jensen_shannon": 0.2, "kolmogorov_smirnov": 0.15, "chi_square": 0.15}
+THRESHOLDS_OF_CLASS = {"psi": 0.4, "jensen_shannon": 0.28, "kolmogorov_smirnov": 0.25, "chi_square": 0.2}
+
+
+def detectors(false_alarms: float) -> Iterator[Detector]:
+    """Every distance, among all rows and then within a class, at the contract's rate of false alarms."""
+    for of_class, thresholds in ((False, THRESHOLDS), (True, THRESHOLDS_OF_CLASS)):
+        for distance, threshold in thresholds.items():
+            yield Detector(distance, threshold, false_alarms, of_class)
 
 
 def scenarios(day: int) -> tuple[Scenario, ...]:
@@ -92,7 +91,7 @@ def distances(laboratory: Laboratory, changes: Sequence[Scenario]) -> str:
         "|---|---|---|" + "---|" * len(titles),
     ]
     still = laboratory.looks(NOTHING)
-    for detector in DETECTORS:
+    for detector in detectors(laboratory.contract.monitor.false_alarms):
         heard = silence(still, detector)
         found = [
             finding(laboratory.looks(scenario), detector, changed_at(scenario), WITHIN) for scenario in changes

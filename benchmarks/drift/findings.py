@@ -9,9 +9,6 @@ from typing import Any
 
 from monitor.divergence import discoveries
 
-RATE = 0.01
-"""The contract's default for `monitor.false_alarms`."""
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -54,10 +51,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Detector:
-    """A distance, its threshold, and whether it looks at all rows or at those of a class."""
+    """A distance beside the contract's own.
+
+    Attributes:
+        false_alarms: the contract's false discovery rate.
+        of_class: whether it looks at the rows of a class, or at all rows.
+    """
 
     distance: str
     threshold: float
+    false_alarms: float
     of_class: bool = False
 
     def judges(self, look: Look) -> bool:
@@ -67,7 +70,7 @@ class Detector:
     def names(self, look: Look) -> tuple[str, ...]:
         """The features that it names: a distance above the threshold, and not by chance."""
         judged = look.judged(self.of_class)
-        proven = discoveries([one.p_value for one in judged], RATE)
+        proven = discoveries([one.p_value for one in judged], self.false_alarms)
         found = (
             one.feature
             for one, real in zip(judged, proven, strict=True)

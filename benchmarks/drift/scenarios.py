@@ -28,10 +28,13 @@ from data.wallet.files import write_files
 from data.wallet.simulator import START, Injection, Simulation
 from pipeline.cli.replay import replay_environment
 from pipeline.local_executor import Silence
-from pipeline.replay.replay import Replay, Replayed, code_digest
+from pipeline.replay.replay import EXECUTED, Replay, Replayed, code_digest
+from pipeline.replay.simulated import SIMULATOR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / ".caudal" / "lab"
+WALLET = REPOSITORY / "contracts" / "wallet.yaml"
+LOCAL = REPOSITORY / "environments" / "local.yaml"
 DISTANCES = ("psi", "jensen_shannon", "kolmogorov_smirnov", "chi_square")
 
 
@@ -81,7 +84,9 @@ class Laboratory:
         self.size = size
         self.parts_on = parts_on
         self.watched_for = watched_for
-        made_of = digest(_wallet().text, code_digest(), size.rows, size.days, parts_on)
+        self.contract = load_contract(WALLET)
+        code = code_digest([*EXECUTED, SIMULATOR, "benchmarks/drift"])
+        made_of = digest(self.contract.text, LOCAL.read_text(), code, size.rows, size.days, parts_on)
         self.folder = LAB / made_of[:12]
         self.world = self.folder / "world"
         self.morning = self.folder / "morning"
@@ -131,15 +136,10 @@ class Laboratory:
             return process.submit(_replay, self.world, list(files)).result()
 
 
-def _wallet() -> Contract:
-    """The contract as it ships."""
-    return load_contract(REPOSITORY / "contracts" / "wallet.yaml")
-
-
 def _replay(world: Path, files: list[Path]) -> list[Look]:
     """Replays the days that are not over yet; what has been looked at, from the first one on."""
-    contract = _wallet()
-    environment = replay_environment(load_environment(REPOSITORY / "environments" / "local.yaml", root=world))
+    contract = load_contract(WALLET)
+    environment = replay_environment(load_environment(LOCAL, root=world))
     days = Replay(contract, environment, files, "day").run(Silence(), lambda day: None)
     return _looks(contract, environment, days)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STATE_FILE = "replay.json"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
+EXECUTED = ("libs", "services", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ class Replay:
         return state if isinstance(state, dict) else {}
 
 
-def code_digest() -> str:
-    """The hash of everything that a replay executes."""
+def code_digest(folders: Sequence[str] = EXECUTED) -> str:
+    """The hash of the sources in some of the project's folders; by default of all that a replay executes."""
     import hashlib
 
     project = Path(__file__).resolve().parents[2]
     sources = sorted(
         path
-        for folder in ("libs", "services", "pipeline")
+        for folder in folders
         for path in (project / folder).rglob("*")
         if path.suffix in (".py", ".j2") and "tests" not in path.parts
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from caudal.errors import UsageError
 from caudal.identity import digest
+from pipeline.replay.replay import code_digest
 
 SIMULATED = "wallet"
+SIMULATOR = "data/wallet"
 _DONE = "complete.json"
 
 
@@ -32,7 +34,9 @@ class SampleRequest:
 
 
 def simulated_sample(contract: str, request: SampleRequest, below: Path) -> Path:
-    """The folder with the sample, one file a week, or a day where there is dirt; made once for the same request.
+    """The folder with the sample, one file a week, or a day where there is dirt.
+
+    It is made once for the same request and the same simulator.
 
     Raises:
         UsageError: the contract has no simulator, or an injection or a kind of dirt can't be.
@@ -63,7 +67,7 @@ def simulated_sample(contract: str, request: SampleRequest, below: Path) -> Path
             where="--inject",
             mend="inject earlier, or ask for more --days",
         )
-    folder = below / digest("sample", contract, vars(request))[:16]
+    folder = below / digest("sample", contract, vars(request), code_digest([SIMULATOR]))[:16]
     if not (folder / _DONE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         # Late rows land on a day of their own.

@@ -103,8 +103,8 @@ def higher_share_p_value(of_first: int, first: int, of_second: int, second: int)
     for k in range(of_second, min(marked, second) + 1):
         term = math.exp(_log_choose(second, k) + _log_choose(first, marked - k) - total)
         tail += term
-        # Beyond the mode, where the second share is the higher one, terms fall ever faster.
-        if term < tail * 1e-12:
+        # Beyond the mode, where the second share is the higher one, terms fall ever faster. Far beyond, all are 0.
+        if term <= tail * 1e-12:
             break
     return min(1.0, tail)
 

@@ -49,7 +49,7 @@ class HistogramQuery:
     """Collects columns to count, and counts them all in one query.
 
     Args:
-        source: a table's name in SQL.
+        source: a table's name in SQL, or a query in brackets with a name.
         condition: which rows count, in SQL.
         parameters: of the condition.
     """

@@ -1,14 +1,14 @@
-"""What came in: volume, freshness, refused rows, and each feature beside the champion's training profile."""
+"""What came in: volume, times, refused rows and files, and each feature beside the champion's training profile."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from caudal.event_time import event_times
+from caudal.event_time import event_times, happened_by
 from caudal.profile import missing_share
 from caudal.sql import quoted
 from caudal.tables import monitoring_table, warehouse_table
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ARRIVED = "rows_arrived"
 _FEWEST_RUNS = 3
-_DAY = 86400.0
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -35,48 +35,72 @@ class Arrivals:
 
     Attributes:
         rows: how many first arrived in this run.
-        first, newest: the instants of the first and of the latest event; None when there is no row.
+        early: how many of them tell of an event of the future: more than a day and the schedule's period after the
+            as-of. A run takes what landed until it starts, up to a period after its as-of, and time zones differ.
+        first: the instant at which events begin: the first of the day by which a thousandth of all rows, and more
+            than one, had happened. So a few wrong times of long ago begin nothing. None when there is no row.
+        newest: the instant of the latest event not after the as-of; None when there is none.
     """
 
     rows: int
+    early: int
     first: datetime | None
     newest: datetime | None
 
 
 def arrivals(context: StepContext) -> Arrivals:
     """Looks what has arrived."""
-    contract = context.contract
+    contract, as_of = context.contract, context.run.as_of
     event = quoted(contract.event_time)
+    happened, now = happened_by(contract, as_of, "now")
+    credible, latest = happened_by(contract, as_of + context.environment.schedule.every + _DAY, "latest")
+    by_day = (
+        f"SELECT _event_date, COUNT(*) AS n, MIN({event}) AS earliest, "
+        f"MAX(CASE WHEN {happened} THEN {event} END) AS newest, COUNTIF(_first_as_of = @as_of) AS arrived, "
+        f"COUNTIF(_first_as_of = @as_of AND NOT {credible}) AS early "
+        f"FROM {warehouse_table(contract).sql_name} WHERE _first_as_of <= @as_of GROUP BY _event_date"
+    )
+    counted = "SELECT *, SUM(n) OVER (ORDER BY _event_date) AS upto, SUM(n) OVER () AS total FROM by_day"
     answer = context.warehouse.query(
-        f"SELECT COUNTIF(_first_as_of = @as_of) AS arrived, MIN({event}) AS first, MAX({event}) AS newest "
-        f"FROM {warehouse_table(contract).sql_name} WHERE _first_as_of <= @as_of",
-        {"as_of": context.run.as_of},
+        f"WITH by_day AS ({by_day}), counted AS ({counted}) "
+        "SELECT SUM(arrived) AS arrived, SUM(early) AS early, MAX(newest) AS newest, "
+        "COALESCE(MIN(CASE WHEN upto > 1 AND 1000 * upto >= total THEN earliest END), MIN(earliest)) AS first "
+        "FROM counted",
+        {"as_of": as_of, **now, **latest},
     )
     first, newest = (event_times(contract, answer.column(name))[0].as_py() for name in ("first", "newest"))
-    return Arrivals(int(answer.column("arrived")[0].as_py()), first, newest)
+    arrived, early = (int(answer.column(name)[0].as_py() or 0) for name in ("arrived", "early"))
+    return Arrivals(arrived, early, first, newest)
 
 
-def volume_and_freshness(context: StepContext, arrived: Arrivals) -> list[Measurement]:
-    """How much came, and how old the newest of all is."""
-    measured = [_volume(context, arrived.rows)]
-    if arrived.newest is not None:
-        measured.append(_freshness(context, arrived.newest))
-    return measured
+def volume_and_times(context: StepContext, arrived: Arrivals) -> Iterator[Measurement]:
+    """How much came, how much of it from the future, and how old the newest of all is."""
+    yield _volume(context, arrived.rows)
+    if arrived.rows:
+        share, allowed = arrived.early / arrived.rows, context.contract.monitor.rejected.allowed_share
+        kind: AlarmKind | None = "rejected" if share > allowed else None
+        yield Measurement("future_share", share, arrived.rows, None, allowed, kind)
+    yield from _freshness(context, arrived)
 
 
-def refused(context: StepContext) -> list[Measurement]:
-    """The share of rows of this run that were rejected by the contract's checks, or could not be read at all."""
-    etl = context.results.get("etl", {})
+def refused(context: StepContext) -> Iterator[Measurement]:
+    """What of this run could not be used: rows that the checks rejected or nobody could read, and whole files."""
     ingest = context.results.get("ingest", {})
+    files = int(ingest.get("files_quarantined", 0))
+    if files:
+        # How many rows such a file held nobody knows, so it is no part of a share.
+        evidence = {"landed_files": int(ingest.get("loads", files))}
+        yield Measurement("files_quarantined", files, 0, None, 0.0, "rejected", evidence)
+    etl = context.results.get("etl", {})
     counted = etl.get("rows", {})
     bad = int(counted.get("rejected", 0)) + int(ingest.get("quarantined", 0))
     rows = int(counted.get("read", 0)) + int(ingest.get("quarantined", 0))
     if not rows:
-        return []
+        return
     threshold = context.contract.monitor.rejected.allowed_share
     evidence = {"reasons": etl.get("rejected", {}), "quarantined": int(ingest.get("quarantined", 0))}
     kind: AlarmKind | None = "rejected" if bad / rows > threshold else None
-    return [Measurement("refused_share", bad / rows, rows, None, threshold, kind, evidence)]
+    yield Measurement("refused_share", bad / rows, rows, None, threshold, kind, evidence)
 
 
 def features(context: StepContext, package: ModelPackage, arrived: Arrivals) -> list[Measurement]:
@@ -118,23 +142,23 @@ def _feature(
     )
     share = histogram.unseen / histogram.present if histogram.present else 0.0
     unseen = Measurement("unseen_share", share, histogram.present, name, monitor.unseen.allowed_share, "unseen")
-    if rows < monitor.drift.minimum_rows:
-        return [*described, *(replace(one, threshold=None, kind=None) for one in (missing, unseen))], tests
-    tests.append(
-        Tested(
-            missing,
-            histogram.missing / rows > allowed,
-            higher_share_p_value(profile["missing"], reference_rows, histogram.missing, rows),
-        )
-    )
-    tests.append(
-        Tested(
-            unseen,
-            share > monitor.unseen.allowed_share,
-            higher_share_p_value(0, sum(profile["counts"]), histogram.unseen, histogram.present),
-        )
-    )
+    # What is missing says nothing of what is new: each share needs rows enough of its own.
+    enough = monitor.drift.minimum_rows
+    if rows < enough:
+        described.append(_not_judged(missing))
+    else:
+        chance = higher_share_p_value(profile["missing"], reference_rows, histogram.missing, rows)
+        tests.append(Tested(missing, histogram.missing / rows > allowed, chance))
+    if histogram.present < enough:
+        described.append(_not_judged(unseen))
+    else:
+        chance = higher_share_p_value(0, sum(profile["counts"]), histogram.unseen, histogram.present)
+        tests.append(Tested(unseen, share > monitor.unseen.allowed_share, chance))
     return described, tests
+
+
+def _not_judged(one: Measurement) -> Measurement:
+    return replace(one, threshold=None, kind=None)
 
 
 def _volume(context: StepContext, arrived: int) -> Measurement:
@@ -168,12 +192,30 @@ def _usual(context: StepContext, volume: Volume) -> float | None:
     return float(median(values)) if len(values) >= _FEWEST_RUNS else None
 
 
-def _freshness(context: StepContext, newest: datetime) -> Measurement:
-    """The age of the newest event, in days."""
-    age = (context.run.as_of - newest).total_seconds() / _DAY
-    within = context.contract.monitor.fresh_within
+def _freshness(context: StepContext, arrived: Arrivals) -> Iterator[Measurement]:
+    """The age of the newest event, in days.
+
+    Where no event has ever come though some are awaited, it counts from the first run that looked for them.
+    """
+    as_of, within = context.run.as_of, context.contract.monitor.fresh_within
+    if arrived.newest is None and within is None:
+        return
+    age = (as_of - (arrived.newest or _first_look(context))) / _DAY
+    rows = int(arrived.newest is not None)
     if within is None:
-        return Measurement("newest_event_age_days", age, 1)
-    allowed = within.total_seconds() / _DAY
+        yield Measurement("newest_event_age_days", age, rows)
+        return
+    allowed = within / _DAY
     kind: AlarmKind | None = "freshness" if age > allowed else None
-    return Measurement("newest_event_age_days", age, 1, None, allowed, kind)
+    yield Measurement("newest_event_age_days", age, rows, None, allowed, kind)
+
+
+def _first_look(context: StepContext) -> datetime:
+    """The as-of of the contract's first run, by what it measured; this one's when there was none before."""
+    answer = context.warehouse.query(
+        f"SELECT MIN(as_of) AS first FROM {monitoring_table().sql_name} "
+        "WHERE contract = @contract AND step = 'inputs' AND as_of < @as_of",
+        {"contract": context.contract.name, "as_of": context.run.as_of},
+    )
+    first: datetime | None = answer.column("first")[0].as_py()
+    return first or context.run.as_of

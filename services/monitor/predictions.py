@@ -7,27 +7,28 @@ from typing import TYPE_CHECKING
 from caudal.tables import predictions_table
 from monitor.drift import Subject, Tested, drift_of, recent
 from monitor.histograms import HistogramQuery
+from monitor.live_predictions import live_predictions
 from monitor.measurements import Measurement, time_taken
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
+    from caudal.promotions import Promotion, Promotions
     from caudal.step import StepContext
 
 
-def prediction_drift(context: StepContext, package: ModelPackage) -> tuple[list[Measurement], list[Tested]]:
-    """The champion's scores beside those that it gave on its judging rows: distances, and the test."""
+def prediction_drift(
+    context: StepContext, promotions: Promotions, champion: Promotion, package: ModelPackage
+) -> tuple[list[Measurement], list[Tested]]:
+    """The champion's live scores beside those that it gave on its judging rows: distances, and the test."""
     known = package.profile.get("scores")
     if known is None:
         return [], []
-    monitor, table = context.contract.monitor, predictions_table(context.contract)
+    monitor = context.contract.monitor
     profile = {"kind": "numeric", "missing": 0, **known}
     condition, parameters = recent("as_of", monitor.prediction_drift, context.run.as_of)
-    query = HistogramQuery(
-        table.sql_name,
-        f"model_version = @version AND {condition}",
-        {"version": package.version, **parameters},
-    )
-    query.add("score", profile, table.schema.field("score").type)
+    live, of_champion = live_predictions(context, promotions, champion)
+    query = HistogramQuery(f"(SELECT p.score, p.as_of {live}) AS live", condition, {**of_champion, **parameters})
+    query.add("score", profile, predictions_table(context.contract).schema.field("score").type)
     _, histograms = query.run(context.warehouse)
     subject = Subject("prediction_drift", "prediction_")
     described, tested = drift_of(subject, profile, histograms["score"], monitor.prediction_drift)

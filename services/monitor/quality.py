@@ -24,8 +24,8 @@ from caudal.metrics import (
     sign,
 )
 from caudal.sql import quoted
-from caudal.tables import predictions_table, warehouse_table
 from monitor.earlier_runs import previous_as_of, taken_after
+from monitor.live_predictions import live_predictions
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
@@ -61,29 +61,21 @@ class Judged:
 
 
 def due_predictions(context: StepContext, promotions: Promotions, champion: Promotion) -> Judged:
-    """The champion's own predictions whose labels are known and due.
-
-    Left out is what the champion scored as a backfill: rows that had arrived when it was trained.
-    """
+    """The champion's live predictions whose labels are known and due."""
     contract, quality = context.contract, context.contract.monitor.quality
-    source, target = warehouse_table(contract), predictions_table(contract)
     previous = previous_as_of(context)
-    taken, parameters = taken_after(contract, previous, "w")
-    # A champion that was confirmed or rolled back to has more than one entry.
-    lives = [e.as_of for e in promotions.history() if e.role == "champion" and e.version == champion.version]
+    taken, since = taken_after(contract, previous, "w")
+    live, parameters = live_predictions(context, promotions, champion)
     answer = context.warehouse.query(
         f"SELECT w.{quoted(contract.label.column)}, p.score, p.prediction, "
         f"(p.event_time > @due_before OR {taken}) AS newly_due "
-        f"FROM {target.sql_name} AS p JOIN {source.sql_name} AS w ON w.{quoted(contract.key)} = p.key "
-        f"WHERE p.model_version = @version AND w._first_as_of > @live_since AND p.event_time <= @due "
-        f"AND w.{quoted(contract.label.column)} IS NOT NULL "
+        f"{live} AND p.event_time <= @due AND w.{quoted(contract.label.column)} IS NOT NULL "
         f"ORDER BY p.event_time DESC, p.key LIMIT {quality.maximum_rows}",
         {
-            "version": champion.version,
-            "live_since": min(lives),
+            **parameters,
             "due": context.run.as_of - contract.label.due_after,
             "due_before": previous - contract.label.due_after,
-            **parameters,
+            **since,
         },
     )
     labels = encode_labels(contract, answer)

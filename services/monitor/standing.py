@@ -119,7 +119,7 @@ def alarms_of(
         before = stood.get((one.measure, one.feature))
         if one.kind is None:
             continue
-        if before is None or one.kind in EVENTS:
+        if before is None or one.kind in EVENTS or one.measure in _EVENTS:
             yield _alarm(context, model_version, one, one.kind, "new", as_of)
         else:
             state = before.state(as_of, remind_every)
@@ -143,11 +143,16 @@ def kind_of(measure: str) -> AlarmKind:
     return _KINDS.get(measure, "drift")
 
 
+# Events of a kind that tells of states too.
+_EVENTS: frozenset[str] = frozenset({"files_quarantined"})
+
 # All others are distances between distributions.
 _KINDS: Mapping[str, AlarmKind] = {
     "missing_share": "missing",
     "unseen_share": "unseen",
     "refused_share": "rejected",
+    "files_quarantined": "rejected",
+    "future_share": "rejected",
     "rows_arrived": "volume",
     "newest_event_age_days": "freshness",
     "failed_trainings": "training",

@@ -22,7 +22,7 @@ from monitor.class_drift import class_drift
 from monitor.decision import Decision, decide
 from monitor.drift import verdicts
 from monitor.facts import facts_of
-from monitor.inputs import arrivals, features, refused, volume_and_freshness
+from monitor.inputs import arrivals, features, refused, volume_and_times
 from monitor.last_training import last_training
 from monitor.last_training import measurements as of_training
 from monitor.measurements import Measurement, record
@@ -45,7 +45,7 @@ def inputs(context: StepContext) -> StepResult:
     with context.warehouse:
         champion = _promotions(context).live_at(context.run.as_of)
         arrived = arrivals(context)
-        measured = [*volume_and_freshness(context, arrived), *refused(context)]
+        measured = [*volume_and_times(context, arrived), *refused(context)]
         if champion is not None:
             measured += features(context, _package(context, champion), arrived)
         version = champion.version if champion else None
@@ -75,7 +75,7 @@ def outcomes(context: StepContext) -> StepResult:
         measured = [*scoring_time(context), *served.measurements()]
         quality, tried = None, None
         if champion is not None and package is not None:
-            measured += _drift(context, package)
+            measured += _drift(context, promotions, champion, package)
             judged = due_predictions(context, promotions, champion)
             measured += quality_of(context, package, judged)
             quality = deciding_figure(context, judged, measured)
@@ -107,9 +107,11 @@ def outcomes(context: StepContext) -> StepResult:
     }
 
 
-def _drift(context: StepContext, package: ModelPackage) -> list[Measurement]:
+def _drift(
+    context: StepContext, promotions: Promotions, champion: Promotion, package: ModelPackage
+) -> list[Measurement]:
     """Drift of predictions and of each class's rows; one verdict over both."""
-    of_scores, tests = prediction_drift(context, package)
+    of_scores, tests = prediction_drift(context, promotions, champion, package)
     of_classes, more = class_drift(context, package)
     return [*of_scores, *of_classes, *verdicts([*tests, *more], context.contract.monitor.false_alarms)]
 

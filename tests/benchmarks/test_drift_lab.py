@@ -15,11 +15,11 @@ from benchmarks.drift import __main__ as lab
 from benchmarks.drift import scenarios
 from benchmarks.drift.findings import Detector, Figure, Finding, Look, Raised, Silence, finding, silence
 from benchmarks.drift.scenarios import Laboratory, Scenario, Size, changed_at
-from tests.world import day
+from tests.world import day, edit
 
 CHANGE = day("2026-03-01")
-PSI = Detector("psi", 0.25)
-OF_CLASS = Detector("psi", 0.25, of_class=True)
+PSI = Detector("psi", 0.25, 0.01)
+OF_CLASS = Detector("psi", 0.25, 0.01, of_class=True)
 FORTNIGHT = timedelta(days=14)
 
 
@@ -143,6 +143,33 @@ def test_what_has_been_looked_at_is_not_replayed_again(tiny: Laboratory, replaye
     assert tiny.looks(change) == looks
     assert [one.as_of for one in looks] == [day(f"2018-04-0{number}") for number in range(1, 6)]
     assert len(replayed.asked) == asked
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "contracts/wallet.yaml",
+        "environments/local.yaml",
+        "data/wallet/simulator.py",
+        "benchmarks/drift/scenarios.py",
+        "services/monitor/drift.py",
+    ],
+)
+def test_what_was_looked_at_by_other_code_or_settings_is_not_taken_up(
+    tiny: Laboratory, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def folder() -> Path:
+        return Laboratory(tiny.size, tiny.parts_on, tiny.watched_for).folder
+
+    assert folder() == tiny.folder
+    edit(monkeypatch, path)
+    assert folder() != tiny.folder
+
+
+def test_a_distance_is_judged_at_the_contracts_rate_of_false_alarms() -> None:
+    seen = look("2026-03-02", figure("a", 0.3, p_value=0.03))
+    assert [Detector("psi", 0.25, rate).names(seen) for rate in (0.01, 0.05)] == [(), ("a",)]
+    assert {one.false_alarms for one in lab.detectors(0.05)} == {0.05}
 
 
 def test_a_look_is_kept_as_it_is() -> None:

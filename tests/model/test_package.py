@@ -16,6 +16,7 @@ from caudal.errors import NotFound, PackageError
 from caudal.package import Encoder, ModelPackage, PackageContent, open_package, write_package
 from caudal.package.onnx import OnnxModel, prove_parity, to_onnx
 from caudal.package.reader import FILES, open_candidate, raw_scores
+from caudal.package.writer import made_up_row
 from caudal.profile import profile
 from caudal.storage import Storage, join
 from caudal.storage.files import FileStorage, file_path, file_uri
@@ -191,6 +192,24 @@ def test_calibration_changes_what_both_engines_say(contract: Contract, storage: 
 
 def test_decisions_are_the_contracts_values(package: ModelPackage) -> None:
     assert package.prediction(np.array([0.24, 0.25, 0.9])).to_pylist() == ["no", "yes", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "typical"),
+    [
+        ([0.0] * 95 + [0.5] * 5, 0.0),
+        ([0.0] * 40 + [0.25] * 30 + [0.5, 0.75, 0.875] * 10, 0.25),
+        ([float(value) for value in range(100)], 49.0),
+        ([0.5], 0.5),
+        ([None], 0.0),
+    ],
+)
+def test_a_typical_number_is_the_median_of_training_whatever_its_bins(
+    small_contract: Any, rate: list[float | None], typical: float
+) -> None:
+    contract = small_contract({"features": {"numeric": ["rate"]}, "never": {}})
+    table = pa.table({"rate": pa.array(rate, pa.float64())})
+    assert made_up_row(contract, profile(contract, table)) == {"rate": typical}
 
 
 def test_the_input_example_is_nobodys_row(package: ModelPackage) -> None:

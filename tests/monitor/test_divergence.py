@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from monitor import divergence
 from monitor.divergence import (
     chi_square_survival,
     cramers_v,
@@ -100,6 +101,21 @@ def test_the_share_test_is_quick_on_millions_of_rows() -> None:
     share = (a + b) / (2 * n)
     normal = stats.norm.sf((b - a - 1) / math.sqrt(2 * n * share * (1 - share)))
     assert higher_share_p_value(a, n, b, n) == pytest.approx(normal, rel=1e-3)
+
+
+def test_the_share_test_ends_at_once_where_nothing_of_the_tail_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, a, b = 50_000_000, 1_000_000, 5_000_000
+    asked: list[tuple[int, int]] = []
+    log_choose = divergence._log_choose
+
+    def counted(n: int, k: int) -> float:
+        assert len(asked) < 100, "the sum goes on"
+        asked.append((n, k))
+        return log_choose(n, k)
+
+    monkeypatch.setattr(divergence, "_log_choose", counted)
+    normal = stats.norm.sf((b - a) / math.sqrt((a + b) * (1 - (a + b) / (2 * n))))
+    assert higher_share_p_value(a, n, b, n) == normal == 0.0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caudal.profile import categorical_profile, count_by_edges, numeric_profile
+from caudal.contract.features import Feature
+from caudal.profile import _counted, categorical_profile, count_by_edges, numeric_profile
 from caudal.storage import Storage
 from caudal.tables import Table
 from caudal.warehouse import Warehouse
@@ -87,9 +89,18 @@ def test_a_category_beyond_the_profiles_longest_list_is_not_unseen(counts: Any) 
     assert (histogram.counts, histogram.unseen) == ((1, 0, 2), 0)
 
 
-def test_decimals_are_compared_as_numbers(counts: Any) -> None:
-    from decimal import Decimal
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=40), st.integers(0, 10**7))
+def test_training_rows_fall_into_the_bins_that_were_counted_of_them_to_the_last_cent(
+    counts: Any, cents: list[int], atom: int
+) -> None:
+    kind = pa.decimal128(38, 9)
+    values = [Decimal(cent).scaleb(-2) for cent in [*cents, *[atom] * len(cents)]]
+    made = _counted(Feature("value", "numeric", False), pa.array(values, kind), 10)
+    histogram = counts(values, kind, made)
+    assert (list(histogram.counts), histogram.unseen) == (made["counts"], 0)
 
+
+def test_decimals_are_compared_as_numbers(counts: Any) -> None:
     values = [Decimal("0.1"), Decimal("2.5"), None, Decimal("1e6")]
     profile = {"kind": "numeric", "edges": [0.1, 2.5], "counts": [0, 0, 0], "missing": 0, "min": 0.1, "max": 3}
     histogram = counts(values, pa.decimal128(38, 9), profile)

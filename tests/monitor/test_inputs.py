@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from caudal.environment import Environment
+from caudal.package import ModelPackage
 from caudal.tracking import Tracking
 from monitor.step import inputs
 from tests.world import World, day, payments
@@ -98,6 +101,42 @@ def test_values_that_training_never_saw_are_an_alarm(trained: World) -> None:
     assert measured(trained, "unseen_share")["amount"] == pytest.approx(0.1, abs=0.01)
 
 
+def test_a_feature_without_any_value_says_nothing_of_what_is_new(trained: World) -> None:
+    normal = payments(800, "2026-02-01", seed=7)["amount"]
+    arrive(trained, amount=[value + 5000 for value in normal])
+    assert ("unseen", "amount") in kinds(inputs(trained.context(MARCH)))
+    trained.arrive(payments(800, "2026-03-01", first_key=50_000, days=7, amount=[None] * 800), day("2026-03-08"))
+    result = inputs(trained.context(day("2026-03-08")))
+    assert kinds(result) == [("missing", "amount")]
+    assert result["ended"] == []
+
+
+def test_rows_that_leave_a_value_which_filled_every_bin_are_drift(world: World) -> None:
+    zeros = np.where(np.arange(2000) % 12 == 0, 0.5, 0.0)
+    world.promote(world.arrive(payments(2000, "2026-01-01", rate=zeros), FEBRUARY), FEBRUARY)
+    arrive(world, rate=np.where(np.arange(800) % 12 == 5, 0.25, 0.0))
+    assert inputs(world.context(MARCH))["alarms"] == []
+    most = np.where(np.arange(800) % 5 < 3, 0.25, 0.0)
+    world.arrive(payments(800, "2026-03-01", first_key=50_000, seed=9, days=7, rate=most), day("2026-03-08"))
+    assert kinds(inputs(world.context(day("2026-03-08")))) == [("drift", "rate")]
+
+
+def test_a_package_from_before_is_monitored_by_the_edges_that_it_has(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ModelPackage.profile.func  # type: ignore[attr-defined]
+    rate = {"kind": "numeric", "edges": [0.0], "counts": [0, 2000], "missing": 0, "min": 0.0, "max": 1.0}
+
+    def old(self: ModelPackage) -> dict[str, Any]:
+        made = whole(self)
+        return {**made, "features": {**made["features"], "rate": rate}}
+
+    monkeypatch.setattr(ModelPackage, "profile", property(old))
+    arrive(trained, rate=np.where(np.arange(800) % 5 < 3, 0.25, 0.0))
+    assert inputs(trained.context(MARCH))["alarms"] == []
+    assert measured(trained, "psi")["rate"] < 0.01
+
+
 def test_without_a_champion_volume_and_freshness_are_still_watched(world: World) -> None:
     arrive(world)
     result = inputs(world.context(MARCH))
@@ -117,7 +156,7 @@ def test_the_run_before_is_not_looked_at_again_unless_the_window_says_so(
 ) -> None:
     arrive(trained, amount=np.full(800, 260.0))
     inputs(trained.context(MARCH))
-    trained.arrive(payments(800, "2026-03-01", first_key=50_000, seed=9), day("2026-03-08"))
+    trained.arrive(payments(800, "2026-03-01", first_key=50_000, seed=9, days=7), day("2026-03-08"))
     assert inputs(trained.context(day("2026-03-08")))["alarms"] == []
     trained.contract = small_contract({"monitor.drift.minimum_rows": 100, "monitor.drift.window": "14d"})
     assert kinds(inputs(trained.context(day("2026-03-08"), "wide"))) == [("drift", "amount")]
@@ -130,6 +169,70 @@ def test_stale_data_is_an_alarm(small_contract: Any, local_environment: Environm
     (alarm,) = inputs(world.context(day("2026-03-04")))["alarms"]
     assert (alarm["kind"], alarm["threshold"]) == ("freshness", 2)
     assert alarm["value"] == pytest.approx(3.035, abs=1e-3)
+
+
+def test_one_event_of_the_far_future_hides_no_stale_data(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.fresh_within": "2d"}), local_environment)
+    arrive(world)
+    world.arrive(payments(1, "2099-12-31", first_key=90_000), MARCH)
+    assert inputs(world.context(MARCH))["alarms"] == []
+    assert measured(world, "future_share")[None] == pytest.approx(1 / 801)
+    result = inputs(world.context(day("2026-03-04")))
+    assert kinds(result) == [("freshness", None)]
+    assert result["measures"]["newest_event_age_days"] == pytest.approx(3.035, abs=1e-3)
+
+
+def test_many_events_of_the_future_are_an_alarm_and_those_of_the_running_period_are_none(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.rejected.allowed_share": 0.02}), local_environment)
+    arrive(world, 780)
+    # A run takes what landed until it starts, and a local one starts once a day.
+    world.arrive(payments(100, "2026-03-01", first_key=80_000, days=2), MARCH)
+    world.arrive(payments(20, "2026-03-04", first_key=90_000), MARCH)
+    (alarm,) = inputs(world.context(MARCH))["alarms"]
+    assert (alarm["kind"], alarm["measure"], alarm["threshold"]) == ("rejected", "future_share", 0.02)
+    assert alarm["value"] == pytest.approx(20 / 900, abs=1e-6)
+    world.arrive(payments(100, "2026-03-01", first_key=95_000, days=1), day("2026-03-02"))
+    after = inputs(world.context(day("2026-03-02")))
+    assert after["alarms"] == []
+    assert [(one["kind"], one["value"]) for one in after["ended"]] == [("rejected", 0)]
+
+
+def test_an_event_day_is_of_the_future_by_the_contracts_time_zone(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    contract = small_contract(
+        {"columns.paid_at": {"type": "date", "required": True}, "time_zone": "Pacific/Auckland"}
+    )
+    world = World(contract, local_environment)
+    columns = payments(4, "2026-03-01")
+    days = ["2026-02-28", "2026-03-01", "2026-03-03", "2026-03-04"]
+    world.arrive({**columns, "paid_at": pa.array([date.fromisoformat(one) for one in days])}, MARCH)
+    # Midnight UTC of 1 March is 13:00 in Auckland: 3 March begins there within two days, 4 March does not.
+    assert inputs(world.context(MARCH))["measures"]["future_share"] == 0.25
+    assert measured(world, "newest_event_age_days")[None] == pytest.approx(13 / 24)
+
+
+def test_where_nothing_ever_came_freshness_counts_from_the_first_run(
+    small_contract: Any, local_environment: Environment
+) -> None:
+    world = World(small_contract({"monitor.fresh_within": "2d"}), local_environment)
+    ages = []
+    for number in range(1, 6):
+        result = inputs(world.context(day(f"2026-03-0{number}")))
+        ages.append((result["measures"]["newest_event_age_days"], kinds(result)))
+    late = [("freshness", None)]
+    assert ages == [(0, []), (1, []), (2, []), (3, late), (4, late)]
+    world.arrive(payments(100, "2026-03-05", days=1), day("2026-03-06"))
+    result = inputs(world.context(day("2026-03-06")))
+    assert (result["alarms"], [one["kind"] for one in result["ended"]]) == ([], ["freshness"])
+
+
+def test_where_nothing_ever_came_and_nothing_is_awaited_no_age_is_measured(world: World) -> None:
+    assert "newest_event_age_days" not in inputs(world.context(MARCH))["measures"]
 
 
 def test_the_volume_is_held_against_the_median_of_the_runs_before(
@@ -166,6 +269,24 @@ def test_refused_rows_are_an_alarm_with_their_reasons(trained: World) -> None:
     (line,) = alarm_file(trained)
     assert line["evidence"]["reasons"] == {"out_of_range:amount": 19}
     assert line["evidence"]["quarantined"] == 10
+
+
+def test_a_file_that_can_not_be_read_is_an_alarm_of_its_own_in_every_run_that_meets_one(trained: World) -> None:
+    told = []
+    for number, files in enumerate([1, 2, 0, 1]):
+        ingest = {"rows": 0, "quarantined": 0, "files_quarantined": files, "loads": 3}
+        result = inputs(trained.context(day(f"2026-03-0{number + 1}"), ingest=ingest))
+        told.append([(one["kind"], one["value"], one["threshold"], one["state"]) for one in result["alarms"]])
+        assert result["ended"] == []
+    assert told == [
+        [("rejected", 1, 0, "new")],
+        [("rejected", 2, 0, "new")],
+        [],
+        [("rejected", 1, 0, "new")],
+    ]
+    lines = alarm_file(trained)
+    assert [line["measure"] for line in lines] == ["files_quarantined"] * 3
+    assert lines[0]["evidence"]["landed_files"] == 3
 
 
 def test_a_repeated_step_measures_and_alarms_once(trained: World) -> None:

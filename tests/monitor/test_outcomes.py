@@ -184,6 +184,19 @@ def test_what_was_scored_as_a_backfill_tells_nothing_about_quality(trained: Worl
     assert outcomes(trained.context(MARCH))["measures"]["labels_newly_due"] == 0
 
 
+def test_what_was_scored_as_a_backfill_is_no_drift_of_predictions(trained: World) -> None:
+    columns = payments(800, "2026-01-01", first_key=40_000)
+    trained.arrive(columns, FEBRUARY)
+    champion = trained.champion  # type: ignore[attr-defined]
+    trained.predicted(champion, columns["payment"], columns["paid_at"], np.full(800, 0.99), MARCH)
+    outcomes(trained.context(MARCH))
+    assert "prediction_psi" not in measured(trained)
+    live(trained, 300, quality=0.3)
+    later = outcomes(trained.context(MARCH, "with live ones"))
+    assert [a for a in later["alarms"] if a["kind"] == "prediction_drift"] == []
+    assert measured(trained)["prediction_psi"]["rows"] == 300
+
+
 def test_scores_that_moved_are_prediction_drift_and_no_quality_alarm(trained: World) -> None:
     columns = payments(800, "2026-02-01", first_key=10_000, seed=3)
     trained.arrive({**columns, "disputed": [None] * 800}, MARCH)

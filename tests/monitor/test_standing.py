@@ -43,7 +43,9 @@ def arrive(world: World, number: int, kind: str) -> datetime:
     as_of = MARCH + timedelta(days=number)
     if kind != NONE:
         changes = {"amount": np.full(400, 260.0)} if kind == DRIFTED else {}
-        world.arrive(payments(400, "2026-02-20", first_key=10_000 * (number + 1), seed=number, **changes), as_of)
+        world.arrive(
+            payments(400, "2026-02-20", first_key=10_000 * (number + 1), seed=number, days=8, **changes), as_of
+        )
     return as_of
 
 

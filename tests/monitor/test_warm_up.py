@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from caudal.environment import Environment
+from monitor.inputs import arrivals
 from monitor.step import inputs
 from monitor.warm_up import reaches
 from tests.world import World, day, payments
@@ -73,3 +74,31 @@ def test_a_window_that_was_never_full_in_training_is_not_judged(world: World) ->
     world.promote(training, day("2026-01-10"))
     world.arrive(rows("2026-01-20", 800, "2026-01-01", 300, first_key=5000, days=9), day("2026-02-01"))
     assert COUNT not in drifted(inputs(world.context(day("2026-02-01"))))
+
+
+def test_a_few_rows_of_long_ago_do_not_make_windows_full(world: World) -> None:
+    world.arrive(payments(1, "1970-01-01", first_key=90_000, disputed=[False]), FEBRUARY)
+    training = world.arrive(rows("2026-01-01", 1000, "2026-01-01", 100), FEBRUARY)
+    assert arrivals(world.context(FEBRUARY)).first == day("2026-01-01")
+    world.promote(training, FEBRUARY)
+    world.arrive(rows("2026-02-01", 800, "2026-01-01", 100, first_key=5000), MARCH)
+    assert drifted(inputs(world.context(MARCH))) == []
+
+
+@pytest.mark.parametrize(
+    ("strays", "count", "first"),
+    [
+        (0, 1, "2026-01-01"),
+        (1, 10, "2026-01-01"),
+        (2, 1900, "1980-06-01"),
+        (2, 2100, "2026-01-01"),
+        (30, 2100, "1980-06-01"),
+    ],
+)
+def test_events_begin_on_the_day_by_which_a_thousandth_of_all_and_more_than_one_had_happened(
+    world: World, strays: int, count: int, first: str
+) -> None:
+    if strays:
+        world.arrive(payments(strays, "1980-06-01", first_key=90_000, days=1, disputed=[False] * strays), FEBRUARY)
+    world.arrive(payments(count, "2026-01-01", disputed=[False] * count), FEBRUARY)
+    assert arrivals(world.context(FEBRUARY)).first == day(first)

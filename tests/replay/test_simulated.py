@@ -15,6 +15,7 @@ from caudal.errors import UsageError
 from pipeline.cli import cli
 from pipeline.replay.sample import deliveries
 from pipeline.replay.simulated import SampleRequest, simulated_sample
+from tests.world import edit
 
 
 def test_a_simulated_sample_is_made_once_for_a_request(tmp_path: Path) -> None:
@@ -26,6 +27,12 @@ def test_a_simulated_sample_is_made_once_for_a_request(tmp_path: Path) -> None:
     assert simulated_sample("wallet", request, tmp_path) == folder
     assert [file.stat().st_mtime_ns for file in files] == made
     assert simulated_sample("wallet", SampleRequest(rows=2000, days=21, seed=1), tmp_path) != folder
+
+
+def test_another_simulator_makes_another_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = simulated_sample("wallet", SampleRequest(rows=500, days=7), tmp_path)
+    edit(monkeypatch, "data/wallet/simulator.py")
+    assert simulated_sample("wallet", SampleRequest(rows=500, days=7), tmp_path) != folder
 
 
 def test_an_injection_changes_what_comes_after_its_day_and_nothing_before(tmp_path: Path) -> None:

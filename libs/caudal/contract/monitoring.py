@@ -85,10 +85,13 @@ class Unseen(Section):
 
 
 class OutOfRange(Section):
-    """Which share of recent rows may be rejected by the contract's checks, or be unreadable.
+    """Which share of recent rows may be rejected by the contract's checks, be unreadable, or tell of the future.
+
+    An event of the future lies more than a day and the environment's `schedule.every` after the as-of. A file that
+    can't be read at all is an alarm in any case.
 
     Attributes:
-        allowed_share: from 0 to 1.
+        allowed_share: from 0 to 1, of rows that are rejected or unreadable together, and of those of the future.
     """
 
     allowed_share: float = Field(default=0.01, ge=0, le=1)
@@ -202,7 +205,8 @@ class Monitor(Section):
         drift: of each feature.
         prediction_drift: of the champion's scores.
         class_drift: of each feature among the rows of one class; not measured when absent.
-        fresh_within: the newest event may be so old; no alarm when absent.
+        fresh_within: the newest event that is not after the as-of may be so old; where none ever came, the
+            contract's first run may lie so far back. No alarm when absent.
         remind_every: an alarm that stands is told when it begins and when it ends, and again after each such time.
         false_alarms: the false discovery rate (Benjamini-Hochberg) over all that one run tests feature by feature.
     """

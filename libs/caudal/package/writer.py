@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from caudal.folders import FolderWriter, is_committed
@@ -74,8 +76,7 @@ def made_up_row(contract: Contract, profile: dict[str, Any]) -> dict[str, Any]:
         if feature.kind == "text" or seen is None:
             row[feature.name] = "an example"
         elif seen["kind"] == "numeric":
-            edges = seen["edges"]
-            middle = edges[len(edges) // 2] if edges else 0.0
+            middle = _median(seen)
             whole = not feature.derived and contract.columns[feature.name].type == "integer"
             row[feature.name] = int(middle) if whole else middle
         elif seen["values"]:
@@ -84,3 +85,12 @@ def made_up_row(contract: Contract, profile: dict[str, Any]) -> dict[str, Any]:
         else:
             row[feature.name] = None
     return row
+
+
+def _median(seen: Mapping[str, Any]) -> float:
+    """The edge at which the bin begins that half of the rows end in: one of the quantiles; 0 without any row."""
+    edges, counts = seen["edges"], seen["counts"]
+    if not edges:
+        return 0.0
+    reached = next(i for i, upto in enumerate(accumulate(counts)) if 2 * upto >= sum(counts))
+    return float(edges[max(reached - 1, 0)])
