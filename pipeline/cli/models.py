@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 version_argument = click.argument("version", metavar="VERSION")
 
 
-def _said(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if not value.strip():
         raise click.BadParameter("say why: the ledger keeps it", context, parameter)
     return value.strip()
 
 
-reason_option = click.option("--reason", required=True, callback=_said, help="Why; it is kept in the ledger.")
+reason_option = click.option("--reason", required=True, callback=_not_empty, help="Why; it is kept in the ledger.")
 
 
 @click.group("models", epilog="Examples: `caudal models list bank_marketing`, `caudal models rollback --help`.")

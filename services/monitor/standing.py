@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caudal.alarms import EVENTS, Alarm, AlarmKind, State
 from caudal.labels import watched_classes
@@ -60,7 +60,7 @@ class Stood:
 def stood_before(context: StepContext, step: str) -> dict[Figure, Stood]:
     """The alarms of a step that stood before this run, by the model that was live in the last run before."""
     before = f"FROM {monitoring_table().sql_name} WHERE contract = @contract AND step = @step AND as_of < @as_of"
-    parameters = {"contract": context.contract.name, "step": step, "as_of": context.run.as_of}
+    parameters: dict[str, Any] = {"contract": context.contract.name, "step": step, "as_of": context.run.as_of}
     models = context.warehouse.query(
         f"SELECT model_version, MAX(as_of) AS latest {before} GROUP BY model_version ORDER BY latest DESC LIMIT 2",
         parameters,
