@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caudal.errors import TableMismatch, UsageError, WarehouseBusy
+from caudal.errors import RowsRefused, TableMismatch, UsageError, WarehouseBusy
 from caudal.storage import Storage
 from caudal.storage.files import FileStorage, file_uri
 from caudal.tables import Table
@@ -201,7 +201,7 @@ def test_a_column_that_is_required_no_longer_may_be_null(warehouse: Warehouse, t
 def test_a_missing_value_in_a_required_column_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": [1], "day": [None], "note": ["x"]}), tmp_path / "bad.parquet")
 
-    with pytest.raises(TableMismatch, match="day"):
+    with pytest.raises(RowsRefused, match="day"):
         warehouse.load(PAYMENTS, [file_uri(tmp_path / "bad.parquet")], "bad")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from caudal.errors import CaudalError, RunInProgress, StepFailed
+from caudal.errors import CaudalError, RunInProgress, StepFailed, WarehouseUnavailable
 from caudal.identity import unit_digest
 from caudal.step import StepContext
 from pipeline.local_executor import LocalExecutor, load_step
@@ -151,6 +151,32 @@ def test_a_typed_error_is_not_tried_again(run):
     with pytest.raises(StepFailed, match="does not fit"):
         steps.executor().execute(run)
     assert steps.called.count("etl") == 1
+
+
+def test_a_warehouse_that_is_unavailable_for_a_moment_costs_an_attempt_and_not_the_run(run):
+    failures = iter([WarehouseUnavailable("503"), WarehouseUnavailable("429")])
+
+    def etl(_: StepContext) -> dict[str, Any]:
+        for failure in failures:
+            raise failure
+        return {"rows": {}}
+
+    record = Steps(etl=etl).executor().execute(run)
+    assert record.status == "succeeded"
+    assert record.steps["etl"].attempts == 3
+
+
+def test_a_warehouse_that_stays_unavailable_fails_the_step_after_its_attempts_and_says_so(run, local_storage):
+    def etl(_: StepContext) -> dict[str, Any]:
+        raise WarehouseUnavailable("too many requests", mend="call again later")
+
+    with pytest.raises(StepFailed, match="too many requests"):
+        Steps(etl=etl).executor().execute(run)
+    record = read_record(local_storage, run.uri)
+    assert record is not None
+    assert record.steps["etl"].attempts == 3
+    assert "call again later" in record.steps["etl"].error
+    assert record.steps["etl"].trace == ""
 
 
 def test_a_run_that_failed_goes_on_from_the_step_that_failed(run):
