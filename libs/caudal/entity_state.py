@@ -96,6 +96,7 @@ class Publications:
                 self._log.append({"uri": uri, "as_of": format_instant(as_of)}, after=before + len(later))
             except AlreadyExists:
                 continue
+            return uri
 
     def _export(self, warehouse: Warehouse, wanted: dict[str, list[str]], commit: str, as_of: datetime) -> None:
         writer = FolderWriter(self._storage, join(self._folder, commit))

@@ -205,6 +205,21 @@ def test_a_missing_value_in_a_required_column_is_refused(warehouse: Warehouse, t
         warehouse.load(PAYMENTS, [file_uri(tmp_path / "bad.parquet")], "bad")
 
 
+def test_a_file_with_bytes_that_are_no_text_is_refused_and_no_sql_is_blamed(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe"))
+    columns = [pa.array([1], pa.int64()), pa.array([MAY], pa.date32()), bad]
+    pq.write_table(pa.table(columns, schema=PAYMENTS.schema), tmp_path / "bad.parquet")
+
+    with pytest.raises(RowsRefused) as caught:
+        warehouse.load(PAYMENTS, [file_uri(tmp_path / "bad.parquet")], "bad")
+
+    assert caught.value.where == PAYMENTS.sql_name
+    assert "sql-subset" not in str(caught.value)
+    assert warehouse.loaded(PAYMENTS, "bad") is None
+
+
 COMMIT_UNTIL_KILLED = """
     import sys
     from pathlib import Path

