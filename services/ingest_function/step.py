@@ -225,7 +225,7 @@ def _load(context: StepContext, ledger: LoadLedger, number: int, intent: dict[st
     if rows < sum(load["rows"] for load in intent["loads"]):
         outcome |= {"abandoned": reason, "refused": refused}
         log.error(
-            "manifest %s is given up, and its %d objects are loaded anew one by one: %s",
+            "manifest %s is given up, and its %d objects are staged anew: %s",
             identity,
             len(intent["loads"]),
             reason,
