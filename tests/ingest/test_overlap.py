@@ -39,12 +39,16 @@ def test_whichever_calls_overlap_and_wherever_each_row_is_in_the_lake_once(place
         for second_to in range(points + 1):
             at = with_two_files(place)
             first, second = at.call().goes_on(first_to), at.call()
+            seen_by_the_first = set(at.landed)
             at.land("c.csv", 4)  # so that the manifests differ
             second.goes_on(second_to)
             first.goes_on()
-            second.goes_on()
 
             told = (first_to, second_to, first.points, second.points)
+            assert first.answer is not None, told
+            assert first.answer["done"], told
+            assert seen_by_the_first <= set(at.warehouse.lake), told
+            second.goes_on()
             assert (first.error, second.error) == (None, None), told
             # What a call calls done is in the lake.
             assert second.answer is not None
@@ -177,6 +181,22 @@ def test_a_staged_file_that_was_lost_is_staged_anew(place: Callable[[], Place]) 
 
     assert at.warehouse.lake == at.landed
     assert at.quarantined() == set()
+
+
+def test_a_load_that_is_late_brings_nothing_of_a_manifest_that_was_given_up(place: Callable[[], Place]) -> None:
+    at = with_two_files(place)
+    late = at.call()
+    while late.points[-1:] != ["rows go in"]:
+        late.goes_on(1)
+    for staged in at.staged():
+        at.storage.delete(staged)
+
+    until_done(at)
+    late.goes_on()
+
+    assert late.error is None
+    assert at.warehouse.lake == at.landed
+    assert at.ingest()["rows"] == 3
 
 
 @pytest.mark.parametrize("error", [WarehouseUnavailable("too many requests"), RuntimeError("out of memory")])
