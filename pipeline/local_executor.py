@@ -178,15 +178,17 @@ class LocalExecutor:
             started = time.perf_counter()
             try:
                 result = self._until_done(step, context)
-            except CaudalError as error:
-                # A typed error says what a person must mend; the same call would fail again.
-                record = StepRecord("failed", attempt, time.perf_counter() - started, str(error))
-                break
             except Exception as error:
-                log.warning("attempt %d of %d of step '%s' failed: %s", attempt, step.attempts, step.name, error)
                 seconds = time.perf_counter() - started
-                said = f"{type(error).__name__}: {error}"
-                record = StepRecord("failed", attempt, seconds, said, traceback.format_exc())
+                if isinstance(error, CaudalError):
+                    record = StepRecord("failed", attempt, seconds, str(error))
+                    if not error.transient:
+                        # It says what a person must mend; the same call would fail again.
+                        break
+                else:
+                    said = f"{type(error).__name__}: {error}"
+                    record = StepRecord("failed", attempt, seconds, said, traceback.format_exc())
+                log.warning("attempt %d of %d of step '%s' failed: %s", attempt, step.attempts, step.name, error)
                 if attempt < step.attempts:
                     time.sleep(self._pause * 2 ** (attempt - 1))
             else:

@@ -6,9 +6,10 @@ step that is complete, and `record.json`, what became of the run, written last.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -110,25 +111,40 @@ def begin_run(
 
 def read_record(storage: Storage, run_uri: str) -> RunRecord | None:
     """What became of a run, or None while it is not over."""
-    try:
-        value = storage.read_json(join(run_uri, RECORD_FILE))
-    except NotFound:
-        return None
-    if "results" not in value:
-        # A workflow leaves the results where the steps wrote them: they might not fit into its memory.
-        succeeded = [name for name, step in value["steps"].items() if step["status"] == "succeeded"]
-        value["results"] = {name: storage.read_json(join(run_uri, f"{name}.json")) for name in succeeded}
-    return RunRecord.from_json(value)
+    return _records(storage, [run_uri])[0]
+
+
+def _records(storage: Storage, uris: Sequence[str]) -> list[RunRecord | None]:
+    """The records of several runs, and the results that some of them leave elsewhere, each kind read at once."""
+    values = [_json(data) for data in storage.read_all([join(uri, RECORD_FILE) for uri in uris])]
+    # A workflow leaves the results where the steps wrote them: they might not fit into its memory.
+    left = [
+        (value, name, join(uri, f"{name}.json"))
+        for uri, value in zip(uris, values, strict=True)
+        if value is not None and "results" not in value
+        for name, step in value["steps"].items()
+        if step["status"] == "succeeded"
+    ]
+    found = storage.read_all([uri for _, _, uri in left])
+    for (value, name, uri), data in zip(left, found, strict=True):
+        if data is None:
+            raise NotFound("a step succeeded, and its result is not there", where=uri, mend="run it again")
+        value.setdefault("results", {})[name] = json.loads(data)
+    return [RunRecord.from_json({"results": {}, **value}) if value is not None else None for value in values]
+
+
+def _json(data: bytes | None) -> Any:
+    return None if data is None else json.loads(data)
 
 
 def list_runs(storage: Storage, environment: Environment, contract: str) -> list[tuple[Run, RunRecord | None]]:
     """Every run of a contract, oldest first, with its record once it is over."""
-    found = []
-    for name in storage.names(environment.runs(contract)):
-        uri = environment.runs(contract, name)
-        if storage.exists(join(uri, RUN_FILE)):
-            found.append((Run.from_json(storage.read_json(join(uri, RUN_FILE))), read_record(storage, uri)))
-    return found
+    uris = [environment.runs(contract, name) for name in storage.names(environment.runs(contract))]
+    began = storage.read_all([join(uri, RUN_FILE) for uri in uris])
+    runs = {
+        uri: Run.from_json(json.loads(data)) for uri, data in zip(uris, began, strict=True) if data is not None
+    }
+    return list(zip(runs.values(), _records(storage, list(runs)), strict=True))
 
 
 def run_lock(storage: Storage, environment: Environment, contract: str) -> RunLock:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from caudal.errors import AlreadyExists
 from caudal.event_time import event_times
-from caudal.folders import FolderWriter, open_folder
+from caudal.folders import FolderWriter, is_committed, open_folder
 from caudal.identity import format_instant, parse_instant
 from caudal.ledger import Log
 from caudal.storage import Storage, join
@@ -84,23 +84,29 @@ class Publications:
         if not wanted:
             return None
         uri = join(self._folder, commit)
-        if any(entry["uri"] == uri for entry in self._log.entries()):
+        if not is_committed(self._storage, uri):
+            self._export(warehouse, wanted, commit, as_of)
+        # The folder says how long the log was before it: its entry can't be among those. (Older ones don't.)
+        before = int(open_folder(self._storage, uri).facts.get("after", 0))
+        while True:
+            later = self._log.entries(before)
+            if any(entry["uri"] == uri for entry in later):
+                return uri
+            try:
+                self._log.append({"uri": uri, "as_of": format_instant(as_of)}, after=before + len(later))
+            except AlreadyExists:
+                continue
             return uri
-        writer = FolderWriter(self._storage, uri)
+
+    def _export(self, warehouse: Warehouse, wanted: dict[str, list[str]], commit: str, as_of: datetime) -> None:
+        writer = FolderWriter(self._storage, join(self._folder, commit))
         since = (as_of - longest_reach(self._contract)).date() - timedelta(days=1)
         for entity, features in wanted.items():
             query = latest_rows_query(self._contract, entity, features)
             for part in warehouse.export(query, writer.reserve(entity), {"since": since}):
                 writer.added(f"{entity}/{part.rsplit('/', 1)[-1]}")
-        writer.commit({"contract": self._contract.name, "commit": commit, "as_of": format_instant(as_of)})
-        while True:
-            entered = self._log.entries()
-            if any(entry["uri"] == uri for entry in entered):
-                return uri
-            try:
-                self._log.append({"uri": uri, "as_of": format_instant(as_of)}, after=len(entered))
-            except AlreadyExists:
-                continue
+        facts = {"contract": self._contract.name, "commit": commit, "as_of": format_instant(as_of)}
+        writer.commit({**facts, "after": len(self._log)})
 
     def newest(self) -> Publication | None:
         """The newest publication."""

@@ -13,9 +13,11 @@ class CaudalError(Exception):
         what: what is wrong, one sentence without a full stop.
         where: the file and line, URI, table or step concerned; empty when there is none.
         mend: what the reader can do about it.
+        transient: nothing is wrong with what was asked, so the same call may succeed later.
     """
 
     exit_status = 1
+    transient = False
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what = what
@@ -83,6 +85,16 @@ class WarehouseBusy(CaudalError):
 
 class WarehouseFailed(CaudalError):
     """The warehouse refused or could not finish a job; nothing of it was kept."""
+
+
+class WarehouseUnavailable(CaudalError):
+    """The warehouse can't do it now: it is overloaded, limits the rate, or another transaction was in the way."""
+
+    transient = True
+
+
+class RowsRefused(CaudalError):
+    """The warehouse refused staged rows for what is in them; nothing of them was kept."""
 
 
 class UnsupportedSql(CaudalError):

@@ -175,8 +175,5 @@ class Promotions:
         )
 
     def _last(self, wanted: Callable[[Promotion], bool]) -> Promotion | None:
-        found = None
-        for entry in self.history():
-            if wanted(entry):
-                found = entry
-        return found
+        entries = (Promotion.from_json(entry, number) for number, entry in self._log.newest_first())
+        return next(filter(wanted, entries), None)

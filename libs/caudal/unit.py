@@ -67,18 +67,26 @@ def run_step(step: str, function: Callable[[StepContext], Result], context: Step
     """Runs a step and records its result in the run's folder; the record is the step's last act.
 
     A task that is one of several side by side gives None, and records nothing, unless it was the last. A typed
-    error is recorded beside the results: a workflow that started this process can't catch it.
+    error is recorded beside the results.
     """
-    error_uri = context.run.error_uri(step)
     try:
         result = function(context)
     except CaudalError as error:
-        context.storage.write_json(error_uri, {"error": str(error)})
+        record_error(step, context, error)
         raise
     if result is not None:
         context.storage.write_json(context.run.step_uri(step), result)
-        context.storage.delete(error_uri)
+        context.storage.delete(context.run.error_uri(step))
     return result
+
+
+def record_error(step: str, context: StepContext, error: CaudalError) -> None:
+    """Records a typed error in the run's folder: a workflow that started this process can't catch it.
+
+    `final` says that another attempt would fail alike.
+    """
+    said = {"error": str(error), "final": not error.transient}
+    context.storage.write_json(context.run.error_uri(step), said)
 
 
 def main(unit: str, steps: Mapping[str, UnitStep], argv: Sequence[str] | None = None) -> int:

@@ -126,10 +126,15 @@ def awaiting(how: Polling) -> dict[str, Any]:
 def failure_workflows() -> Subworkflows:
     """`raise_failure`, with the reason that a step recorded, and `again`, the predicate of a step's retries.
 
-    An error is a map with a `message`; with `final` when another attempt would fail alike.
+    An error is a map with a `message`; with `final` when another attempt would fail alike. What the step recorded
+    goes before what its service says (`caudal.unit.record_error`).
     """
     raised = {"message": "${message}", "final": "${final}", "tags": ["StepFailed"]}
-    recorded = {"message": "${recorded.value.error}", "final": True, "tags": ["StepFailed"]}
+    recorded = {
+        "message": "${recorded.value.error}",
+        "final": "${recorded.value.final}",
+        "tags": ["StepFailed"],
+    }
     raise_failure = subworkflow(
         ["folder", "step", "message", "final"],
         call("look", "read_object", "recorded", name='${folder + "/" + step + ".error"}'),

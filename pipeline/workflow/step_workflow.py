@@ -78,11 +78,12 @@ def step_workflow(step: Step, fields: Sequence[str], contract: str, targets: Tar
         switch("fresh", case_next("not(resumed)", "attempt")),
         read_result("look"),
         switch("take_up", case_return(taken_up, outcome("succeeded", values))),
-        call("forget_error", "delete_object", name=error_name),
         attempt(
             block(
                 "attempt",
                 assign("count", ("attempts", "${attempts + 1}"), started="${sys.now()}", job_name=job_name),
+                # What an earlier attempt said must not be taken for the reason of this one.
+                call("forget_error", "delete_object", name=error_name),
                 *one_attempt(step, targets),
             ),
             {"predicate": "${again}", "max_retries": step.attempts - 1, "backoff": PAUSE_BETWEEN_ATTEMPTS},

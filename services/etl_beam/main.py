@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, 
 from apache_beam.runners.runner import PipelineResult
 
 from caudal.errors import CaudalError
-from caudal.unit import open_context
+from caudal.unit import open_context, record_error
 from etl_beam.options import EtlOptions
 from etl_beam.step import prepare
 
@@ -34,7 +34,7 @@ def submit(argv: Sequence[str]) -> PipelineResult:
     try:
         graph = prepare(context, shards=int(parameters["shards"]) if parameters["shards"] else None)
     except CaudalError as error:
-        context.storage.write_json(context.run.error_uri("etl"), {"error": str(error)})
+        record_error("etl", context, error)
         raise
     options = PipelineOptions([*context.environment.etl.options, *argv])
     # The transforms lie in modules that the image holds; nothing of this one travels with the graph.

@@ -27,7 +27,11 @@ Answer = tuple[str, int, dict[str, str]]
 
 @functions_framework.http
 def ingest(request: Request) -> Answer:
-    """Makes one call; 400 for a request that can't be served, 500 for a failure, each with a mend."""
+    """Makes one call.
+
+    Answers 400 for a request that can't be served, 503 where the same call may succeed later, 500 for any other
+    failure, each with a mend.
+    """
     try:
         posted = request.get_json(silent=True)
         if not isinstance(posted, dict) or not {"config", "run"} <= posted.keys():
@@ -35,8 +39,8 @@ def ingest(request: Request) -> Answer:
         result = run_step("ingest", ingest_step, open_context(posted["config"], posted["run"]))
     except CaudalError as error:
         log.exception("ingest failed")
-        return _answer({"error": error.what, "where": error.where, "mend": error.mend},
-                       400 if error.exit_status == 2 else 500)  # fmt: skip
+        status = 400 if error.exit_status == 2 else 503 if error.transient else 500
+        return _answer({"error": error.what, "where": error.where, "mend": error.mend}, status)
     return _answer(result, 200)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -11,57 +13,76 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from caudal.errors import UnreadableObject
+from caudal.errors import AlreadyExists, NotFound, RowsRefused, TableMismatch, UnreadableObject
 from caudal.identity import format_instant, load_id, manifest_id
-from caudal.ledger import LoadLedger
+from caudal.ledger import LoadLedger, Manifests
 from caudal.step import StepContext, StepResult
 from caudal.storage import StoredObject, join
 from caudal.tables import lake_table
 from ingest_function.lake_rows import LakeRows
 from ingest_function.reading import BrokenRecord, read_batches
 
+log = logging.getLogger(__name__)
+
+REFUSALS = 2
+"""So often the warehouse refuses an object's rows, the last time alone, before the object goes to quarantine."""
+
 
 @dataclass(frozen=True)
 class _Landed:
-    """A landed object that no manifest covers."""
+    """A landed object that no manifest covers.
+
+    Attributes:
+        refused: the reasons for which the warehouse refused manifests that held it.
+    """
 
     load_id: str
     object: StoredObject
+    refused: tuple[str, ...] = ()
 
 
 def ingest(context: StepContext) -> StepResult:
     """Takes landed objects into the lake, each once.
 
     Objects are staged as Parquet one after another until the budget of bytes or time is spent. Those staged form
-    one manifest, which is loaded as one job under its id. A call that is killed leaves either nothing, or an
-    intent that the next call finishes.
+    one manifest, which is entered in the ledger and loaded as one job under its id. A call that is killed leaves
+    either nothing, or an intent that the next call finishes. Calls may overlap: of what one has entered, the other
+    only makes sure that it is loaded.
+
+    A manifest whose rows the warehouse refuses is given up, and its objects are loaded one by one; one that is
+    refused again goes to quarantine, so nothing stops the others.
 
     Returns:
         `done` when nothing remains, `remaining` objects, and the sums over all calls of this run: `rows` in the
         lake, `quarantined` records, `files_quarantined`, and the `loads` taken up.
     """
     ledger = LoadLedger(context.storage, context.environment.ledger(context.contract.name, "loads"))
-    for manifest, intent in ledger.begun().items():
-        _load(context, ledger, manifest, intent)
-    pending = _pending(context, ledger)
-    staged = _stage_within_budget(context, pending)
-    if staged:
-        manifest = manifest_id(load["load_id"] for load in staged)
-        intent = {"manifest": manifest, "run": context.run.id, "loads": staged}
-        _load(context, ledger, manifest, ledger.begin(manifest, intent))
-    remaining = len(pending) - len(staged)
-    return {"done": remaining == 0, "remaining": remaining, **_totals(ledger.done(), context.run.id)}
+    pending = _pending(context, _all_settled(context, ledger))
+    _enter(context, ledger, _stage_within_budget(context, pending))
+    known = _all_settled(context, ledger)
+    ledger.close()
+    taken = known.taken()
+    remaining = sum(landed.load_id not in taken for landed in pending)
+    return {"done": remaining == 0, "remaining": remaining, **_totals(known.done(), context.run.id)}
 
 
-def _pending(context: StepContext, ledger: LoadLedger) -> list[_Landed]:
-    taken = {load["load_id"] for record in ledger.done() for load in record["loads"]}
+def _all_settled(context: StepContext, ledger: LoadLedger) -> Manifests:
+    """Loads what this or another call has begun, until nothing is left of it."""
+    while (known := ledger.look()).begun:
+        for number, intent in known.begun.items():
+            _load(context, ledger, number, intent)
+    return known
+
+
+def _pending(context: StepContext, known: Manifests) -> list[_Landed]:
+    taken, refusals = known.taken(), known.refusals()
     pattern = context.contract.source.files
     landed = []
     for found in context.storage.objects(context.environment.landing(context.contract.name)):
         if fnmatch(found.name.rsplit("/", 1)[-1], pattern):
             identity = load_id(found.bucket, found.name, found.generation)
             if identity not in taken:
-                landed.append(_Landed(identity, found))
+                landed.append(_Landed(identity, found, tuple(refusals.get(identity, ()))))
     return landed
 
 
@@ -98,6 +119,12 @@ def _stage(context: StepContext, landed: _Landed) -> dict[str, Any]:
                 where=found.name,
                 mend="split it, or raise ingest.largest_object_bytes in the environment",
             )
+        if len(landed.refused) >= REFUSALS:
+            raise UnreadableObject(
+                f"the warehouse refuses its rows: {landed.refused[-1]}",
+                where=found.name,
+                mend="correct the values, and land it again",
+            )
         rows, broken, uri = _write_parquet(context, landed)
     except UnreadableObject as error:
         _quarantine_whole(context, landed, error)
@@ -110,7 +137,9 @@ def _stage(context: StepContext, landed: _Landed) -> dict[str, Any]:
 def _write_parquet(context: StepContext, landed: _Landed) -> tuple[int, list[BrokenRecord], str]:
     found = landed.object
     conversion = LakeRows(context.contract, found.uri, found.generation, landed.load_id, found.landed_at)
-    uri = context.environment.staging(context.contract.name, "lake", f"{landed.load_id}.parquet")
+    # Another call may stage the same object: each file has one owner, who may delete it.
+    name = f"{landed.load_id}-{uuid.uuid4().hex}.parquet"
+    uri = context.environment.staging(context.contract.name, "lake", name)
     rows = 0
     broken: list[BrokenRecord] = []
     with (
@@ -152,14 +181,63 @@ def _quarantine_uri(context: StepContext, landed: _Landed, name: str) -> str:
     return join(context.environment.quarantine(context.contract.name, landed.load_id), name)
 
 
-def _load(context: StepContext, ledger: LoadLedger, manifest: str, intent: dict[str, Any]) -> None:
-    """Loads a manifest under its id, and records that it is done."""
+def _enter(context: StepContext, ledger: LoadLedger, staged: list[dict[str, Any]]) -> None:
+    """Enters what is staged as manifests, and loads them; what another call entered meanwhile is left to it."""
+    waiting = staged
+    while waiting:
+        known = ledger.look()
+        taken, suspects = known.taken(), known.refusals().keys()
+        _delete_staged(context, [load for load in waiting if load["load_id"] in taken])
+        waiting = [load for load in waiting if load["load_id"] not in taken]
+        # One that was in a refused manifest makes a manifest alone; quarantined, it brings no rows.
+        together = [load for load in waiting if not load["staged"] or load["load_id"] not in suspects]
+        loads = together or waiting[:1]
+        if not loads:
+            return
+        manifest = manifest_id(load["load_id"] for load in loads)
+        intent = {"manifest": manifest, "run": context.run.id, "loads": loads}
+        try:
+            number = ledger.begin(intent, after=known.entered)
+        except AlreadyExists:
+            continue
+        _load(context, ledger, number, intent)
+        waiting = [load for load in waiting if load not in loads]
+
+
+def _load(context: StepContext, ledger: LoadLedger, number: int, intent: dict[str, Any]) -> None:
+    """Loads a manifest, and records what became of it: its rows are in the lake, or it is given up for good."""
     table = lake_table(context.contract)
     staged = [load["staged"] for load in intent["loads"] if load["staged"]]
-    rows = context.warehouse.load(table, staged, manifest).rows if staged else 0
-    ledger.finish(manifest, {**intent, "rows": rows})
-    for uri in staged:
-        context.storage.delete(uri)
+    # A manifest that was given up may be entered again: the number tells the two apart.
+    identity = f"{intent['manifest']}-{number}"
+    rows, reason, refused = 0, "an earlier call gave it up", False
+    if staged:
+        try:
+            rows = context.warehouse.load(table, staged, identity).rows
+        except (RowsRefused, TableMismatch, NotFound) as error:
+            # Where the table itself is not as the contract asks, that is what a person must mend.
+            context.warehouse.ensure_tables([table])
+            # A load of nothing takes the id, so nobody who is late can load these files any more; unless somebody
+            # has just done it, and this tells how many rows they were.
+            rows = context.warehouse.load(table, (), identity).rows
+            reason, refused = error.what, isinstance(error, RowsRefused)
+    outcome = {**intent, "rows": rows}
+    if rows < sum(load["rows"] for load in intent["loads"]):
+        outcome |= {"abandoned": reason, "refused": refused}
+        log.error(
+            "manifest %s is given up, and its %d objects are staged anew: %s",
+            identity,
+            len(intent["loads"]),
+            reason,
+        )
+    ledger.settle(number, outcome)
+    _delete_staged(context, intent["loads"])
+
+
+def _delete_staged(context: StepContext, loads: Iterable[dict[str, Any]]) -> None:
+    for load in loads:
+        if load["staged"]:
+            context.storage.delete(load["staged"])
 
 
 def _totals(done: Iterable[dict[str, Any]], run: str) -> dict[str, Any]:

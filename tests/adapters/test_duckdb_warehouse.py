@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caudal.errors import TableMismatch, UsageError, WarehouseBusy
+from caudal.errors import RowsRefused, TableMismatch, UsageError, WarehouseBusy
 from caudal.storage import Storage
 from caudal.storage.files import FileStorage, file_uri
 from caudal.tables import Table
@@ -201,8 +201,23 @@ def test_a_column_that_is_required_no_longer_may_be_null(warehouse: Warehouse, t
 def test_a_missing_value_in_a_required_column_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": [1], "day": [None], "note": ["x"]}), tmp_path / "bad.parquet")
 
-    with pytest.raises(TableMismatch, match="day"):
+    with pytest.raises(RowsRefused, match="day"):
         warehouse.load(PAYMENTS, [file_uri(tmp_path / "bad.parquet")], "bad")
+
+
+def test_a_file_with_bytes_that_are_no_text_is_refused_and_no_sql_is_blamed(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe"))
+    columns = [pa.array([1], pa.int64()), pa.array([MAY], pa.date32()), bad]
+    pq.write_table(pa.table(columns, schema=PAYMENTS.schema), tmp_path / "bad.parquet")
+
+    with pytest.raises(RowsRefused) as caught:
+        warehouse.load(PAYMENTS, [file_uri(tmp_path / "bad.parquet")], "bad")
+
+    assert caught.value.where == PAYMENTS.sql_name
+    assert "sql-subset" not in str(caught.value)
+    assert warehouse.loaded(PAYMENTS, "bad") is None
 
 
 COMMIT_UNTIL_KILLED = """

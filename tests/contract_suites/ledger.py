@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from caudal.errors import AlreadyExists, NotFound, PackageError, RunInProgress
+from caudal.errors import AlreadyExists, NotFound, PackageError, RunInProgress, UsageError
 from caudal.folders import MANIFEST, FolderWriter, is_committed, open_folder
-from caudal.ledger import LoadLedger, Log, RunLock
+from caudal.ledger import LoadLedger, Log, Manifests, RunLock
 from caudal.storage import Storage, join
+
+
+def manifest(*loads: str) -> dict[str, Any]:
+    """An intent to load some objects."""
+    return {"loads": [{"load_id": load} for load in loads]}
 
 
 class LedgerSuite:
@@ -27,6 +33,9 @@ class LedgerSuite:
         assert [entry["i"] for entry in log.entries()] == list(range(12))
         assert log.head() == {"i": 11}
         assert len(log) == 12
+        assert [entry["i"] for entry in log.entries(after=9)] == [9, 10, 11]
+        assert next(log.newest_first()) == (12, {"i": 11})
+        assert [number for number, _ in log.newest_first()] == list(range(12, 0, -1))
 
     def test_of_two_that_append_to_the_same_log_one_must_look_again(self, storage: Storage, folder: str) -> None:
         log, other = Log(storage, folder), Log(storage, folder)
@@ -51,31 +60,117 @@ class LedgerSuite:
 
         assert sorted(entry["number"] for entry in Log(storage, folder).entries()) == list(range(12))
 
-    def test_a_load_is_begun_and_then_done(self, storage: Storage, folder: str) -> None:
+    def test_a_manifest_is_begun_and_then_settled(self, storage: Storage, folder: str) -> None:
         ledger = LoadLedger(storage, folder)
-        assert ledger.begun() == {}
-        assert list(ledger.done()) == []
+        assert ledger.look() == Manifests(0, {}, {})
 
-        assert ledger.begin("m1", {"objects": [1]}) == {"objects": [1]}
-        assert ledger.begun() == {"m1": {"objects": [1]}}
+        assert ledger.begin(manifest("a", "b"), after=0) == 1
+        for seen in (ledger, LoadLedger(storage, folder)):
+            assert seen.look() == Manifests(1, {1: manifest("a", "b")}, {})
+            assert seen.look().taken() == {"a", "b"}
 
-        ledger.finish("m1", {"manifest": "m1", "rows": 3})
-        assert ledger.begun() == {}
-        assert list(ledger.done()) == [{"manifest": "m1", "rows": 3}]
+        done = {**manifest("a", "b"), "rows": 3}
+        assert ledger.settle(1, done) == done
+        for seen in (ledger, LoadLedger(storage, folder)):
+            assert seen.look() == Manifests(1, {}, {1: done})
+            assert list(seen.done()) == [done]
+            assert seen.look().taken() == {"a", "b"}
 
-        ledger.finish("m1", {"manifest": "m1", "rows": 3})
-        assert list(ledger.done()) == [{"manifest": "m1", "rows": 3}]
+    def test_what_is_given_up_is_free_again_and_tells_why(self, storage: Storage, folder: str) -> None:
+        ledger = LoadLedger(storage, folder)
+        outcomes: list[dict[str, Any]] = [
+            {"rows": 0, "abandoned": "bad rows", "refused": True},
+            {"rows": 0, "abandoned": "a file was lost", "refused": False},
+            {"rows": 1},
+        ]
+        for number, (loads, outcome) in enumerate(zip(("ab", "c", "d"), outcomes, strict=True)):
+            ledger.begin(manifest(*loads), after=number)
+            ledger.settle(number + 1, {**manifest(*loads), **outcome})
 
-    def test_the_first_intent_holds(self, storage: Storage, folder: str) -> None:
-        LoadLedger(storage, folder).begin("m1", {"by": "first"})
+        known = LoadLedger(storage, folder).look()
+        assert [record["loads"] for record in known.done()] == [[{"load_id": "d"}]]
+        assert known.taken() == {"d"}
+        assert known.refusals() == {"a": ["bad rows"], "b": ["bad rows"]}
 
-        assert LoadLedger(storage, folder).begin("m1", {"by": "second"}) == {"by": "first"}
+    def test_the_first_outcome_holds(self, storage: Storage, folder: str) -> None:
+        first, second = LoadLedger(storage, folder), LoadLedger(storage, folder)
+        first.begin(manifest("a"), after=0)
+        second.look()
+        first.settle(1, {"by": "first"})
 
-    def test_of_many_that_begin_all_see_one_intent(self, storage: Storage, folder: str) -> None:
-        with ThreadPoolExecutor(8) as pool:
-            seen = list(pool.map(lambda i: LoadLedger(storage, folder).begin("m1", {"by": i})["by"], range(16)))
+        assert second.settle(1, {"by": "second"}) == {"by": "first"}
+        assert second.look().settled == {1: {"by": "first"}}
 
-        assert len(set(seen)) == 1
+    def test_of_two_that_enter_under_one_number_one_must_look_again(self, storage: Storage, folder: str) -> None:
+        first, second = LoadLedger(storage, folder), LoadLedger(storage, folder)
+        assert first.look() == second.look()
+        first.begin(manifest("a"), after=0)
+
+        with pytest.raises(AlreadyExists):
+            second.begin(manifest("a", "b"), after=0)
+
+        assert second.look() == Manifests(1, {1: manifest("a")}, {})
+
+    def test_of_many_that_enter_what_is_free_each_load_is_entered_once(
+        self, storage: Storage, folder: str
+    ) -> None:
+        def enter(number: int) -> None:
+            ledger = LoadLedger(storage, folder)
+            wanted = {f"{number + i}" for i in range(3)}
+            while True:
+                known = ledger.look()
+                free = sorted(wanted - known.taken())
+                try:
+                    if free:
+                        ledger.begin(manifest(*free), after=known.entered)
+                    return
+                except AlreadyExists:
+                    continue
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(enter, range(8)))
+
+        begun = LoadLedger(storage, folder).look().begun.values()
+        assert sorted(int(load["load_id"]) for record in begun for load in record["loads"]) == list(range(10))
+
+    def test_closing_folders_changes_nothing_of_what_is_known(
+        self, storage: Storage, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(LoadLedger, "FOLDER", 3)
+        writer, old = LoadLedger(storage, folder), LoadLedger(storage, folder)
+        for number in range(8):
+            writer.begin(manifest(str(number)), after=number)
+            if number == 4:
+                old.look()
+            if number != 4:
+                writer.settle(number + 1, {**manifest(str(number)), "rows": number})
+        before = LoadLedger(storage, folder).look()
+
+        LoadLedger(storage, folder).close()  # it has not looked, so it knows of no full folder
+        assert storage.names(join(folder, "closed")) == []
+        # The second folder holds one that is not settled, and the third is not full.
+        for ledger in (writer, LoadLedger(storage, folder), writer):
+            ledger.look()
+            ledger.close()
+            assert storage.names(join(folder, "closed")) == ["000000.json"]
+            for seen in (writer, old, LoadLedger(storage, folder)):
+                assert seen.look() == before
+
+        writer.settle(5, {**manifest("4"), "rows": 4})
+        writer.close()
+        assert storage.names(join(folder, "closed")) == ["000000.json", "000001.json"]
+        for seen in (writer, old, LoadLedger(storage, folder)):
+            known = seen.look()
+            assert [record["rows"] for record in known.done()] == list(range(8))
+            assert known.begun == {}
+            assert seen.begin(manifest("x"), after=known.entered) == 9
+            storage.delete(join(folder, "000002", "000009.intent.json"))
+
+    def test_a_ledger_of_another_form_is_not_taken_for_an_empty_one(self, storage: Storage, folder: str) -> None:
+        storage.write_json(join(folder, "0123456789abcdef", "done.json"), {})
+
+        with pytest.raises(UsageError, match="earlier version"):
+            LoadLedger(storage, folder).look()
 
     def test_one_run_at_a_time(self, storage: Storage, folder: str) -> None:
         lock = RunLock(storage, folder, is_active=lambda execution: True)

@@ -221,6 +221,14 @@ class StorageSuite:
         assert landed.tzinfo is not None
         assert before <= landed <= datetime.now(UTC) + timedelta(seconds=5)
 
+    def test_many_objects_are_read_in_the_order_asked_for(self, storage: Storage, folder: str) -> None:
+        for number in range(40):
+            storage.write(join(folder, f"{number} [{number}]*"), str(number).encode())
+        asked = [join(folder, f"{number} [{number}]*") for number in (7, 39, 40, 0, 7)]
+
+        assert storage.read_all(asked) == [b"7", b"39", None, b"0", b"7"]
+        assert storage.read_all([]) == []
+
     def test_json_keeps_its_values_and_has_one_form(self, storage: Storage, folder: str) -> None:
         storage.write_json(join(folder, "x"), {"b": [1, 2.5, None, "ä"], "a": True})
 

@@ -142,6 +142,26 @@ class WarehouseSuite:
 
     # Loads
 
+    def test_a_load_of_nothing_takes_its_id_and_files_that_come_late_are_not_loaded(
+        self, warehouse: Warehouse, payments: Callable[..., str]
+    ) -> None:
+        assert warehouse.load(PAYMENTS, (), "given up").rows == 0
+
+        late = warehouse.load(PAYMENTS, [payments((1, MAY, "late"))], "given up")
+
+        assert (late.rows, late.repeated) == (0, True)
+        assert self.held(warehouse) == []
+
+    def test_a_load_of_nothing_under_an_id_that_is_done_says_what_was_loaded(
+        self, warehouse: Warehouse, payments: Callable[..., str]
+    ) -> None:
+        warehouse.load(PAYMENTS, [payments((1, MAY, "in time"))], "done")
+
+        again = warehouse.load(PAYMENTS, (), "done")
+
+        assert (again.rows, again.repeated) == (1, True)
+        assert self.held(warehouse) == [(1, MAY, "in time")]
+
     def test_a_load_brings_every_row_as_it_is(self, warehouse: Warehouse, stage: Stage) -> None:
         warehouse.load(EVERYTHING, [stage(ROWS, EVERYTHING.schema)], "a")
 

@@ -67,13 +67,13 @@ class World:
             tables.append(self._lake_rows(rows, load, landing))
         identity = manifest_id(load["load_id"] for load in loads)
         staged = context.environment.staging(self.contract.name, "lake", f"{identity}.parquet")
+        intent = {"manifest": identity, "loads": loads}
         with context.storage.writer(staged) as stream:
             pq.write_table(pa.concat_tables(tables), stream)
-        context.warehouse.load(lake_table(self.contract), [staged], identity)
         ledger = LoadLedger(context.storage, self.environment.ledger(self.contract.name, "loads"))
-        ledger.finish(
-            identity, {"manifest": identity, "loads": loads, "rows": sum(load["rows"] for load in loads)}
-        )
+        number = ledger.begin(intent, after=ledger.look().entered)
+        context.warehouse.load(lake_table(self.contract), [staged], identity)
+        ledger.settle(number, {**intent, "rows": sum(load["rows"] for load in loads)})
 
     def _lake_rows(self, rows: Rows, load: Mapping[str, Any], landed_at: datetime) -> pa.Table:
         schema = lake_table(self.contract).schema

@@ -124,10 +124,10 @@ class Stream:
         table = pa.concat_tables([each.lake_rows(self.contract) for each in objects])
         with self.storage.writer(uri) as stream:
             pq.write_table(table, stream)
-        records = [each.record() for each in objects]
-        self._ledger.begin(manifest, {"manifest": manifest, "loads": records})
+        intent = {"manifest": manifest, "loads": [each.record() for each in objects]}
+        number = self._ledger.begin(intent, after=self._ledger.look().entered)
         self.warehouse.load(lake_table(self.contract), [uri], manifest)
-        self._ledger.finish(manifest, {"manifest": manifest, "loads": records, "rows": table.num_rows})
+        self._ledger.settle(number, {**intent, "rows": table.num_rows})
 
     def run(self, as_of: datetime) -> dict[str, Any]:
         """Runs the ETL step."""

@@ -13,6 +13,8 @@ import functions_framework
 import pytest
 from werkzeug.serving import make_server
 
+from caudal.errors import WarehouseFailed, WarehouseUnavailable
+from caudal.warehouse.duckdb import DuckDBWarehouse
 from pipeline.runs import begin_run
 
 HEADER = "payment,paid_at,amount,items,rate,channel,abroad,customer,refunded,disputed\n"
@@ -59,6 +61,24 @@ def test_with_a_budget_for_one_file_the_function_is_called_again_until_it_is_don
     assert [answer["remaining"] for _, answer in answers] == [2, 1, 0]
     assert sorted(row["payment"] for row in at.lake()) == [0, 1, 2]
     assert at.storage.read_json(run.step_uri("ingest")) == answers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(WarehouseUnavailable("busy", mend="later"), 503), (WarehouseFailed("broken"), 500)]
+)
+def test_the_status_says_whether_the_same_call_may_succeed_later(desk, function_url, monkeypatch, error, expected):
+    at = desk()
+    at.land("a.csv", HEADER + ROW.format(1))
+    run = begin_run(at.storage, at.contract, at.environment, datetime(2024, 1, 1, tzinfo=UTC))
+    body = json.dumps({"config": run.config, "run": run.uri}).encode()
+    with monkeypatch.context() as patched:
+        patched.setattr(DuckDBWarehouse, "load", lambda *_: (_ for _ in ()).throw(error))
+        status, answer = post(function_url, body)
+    assert (status, answer["error"]) == (expected, error.what)
+    recorded = at.storage.read_json(run.error_uri("ingest"))
+    assert recorded == {"error": str(error), "final": expected == 500}
+    assert post(function_url, body)[0] == 200
+    assert not at.storage.exists(run.error_uri("ingest"))
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"config": "x"}'])

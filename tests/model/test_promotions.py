@@ -50,6 +50,28 @@ def test_a_model_is_live_only_after_the_as_of_of_its_promotion(ledger: Promotion
     assert live == {0: None, 1: None, 2: "a", 3: "a", 4: "b", 5: "b"}
 
 
+def test_what_is_live_is_asked_of_the_newest_entries_and_not_of_the_whole_ledger(
+    ledger: Promotions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        promote(ledger, f"v{number}", number)
+    promote(ledger, "tried", 10, role="challenger")
+    asked: list[str] = []
+    read = FileStorage.read_json
+    monkeypatch.setattr(
+        FileStorage, "read_json", lambda storage, uri: asked.append(uri[-11:-5]) or read(storage, uri)
+    )
+
+    head, challenger, live = ledger.head(), ledger.challenger(), ledger.live_at(day(8))
+
+    assert head is not None
+    assert challenger is not None
+    assert live is not None
+    assert (head.version, head.number) == ("v9", 10)
+    assert (challenger.version, live.version) == ("tried", "v7")
+    assert asked == ["000011", "000010", "000011", "000011", "000010", "000009", "000008"]
+
+
 def test_a_repeated_promotion_enters_nothing(ledger: Promotions) -> None:
     first = promote(ledger, "a", 1)
     assert promote(ledger, "a", 1) == first

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from caudal.errors import CaudalError, RunInProgress, StepFailed
+from caudal.errors import CaudalError, RunInProgress, StepFailed, WarehouseUnavailable
 from caudal.identity import unit_digest
 from caudal.step import StepContext
 from pipeline.local_executor import LocalExecutor, load_step
 from pipeline.runs import begin_run, list_runs, read_record, run_lock, this_process
 from pipeline.steps import BY_NAME, STEPS, Condition, Step
+from tests.workflow.cloud import Buckets
 
 AS_OF = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -153,6 +154,32 @@ def test_a_typed_error_is_not_tried_again(run):
     assert steps.called.count("etl") == 1
 
 
+def test_a_warehouse_that_is_unavailable_for_a_moment_costs_an_attempt_and_not_the_run(run):
+    failures = iter([WarehouseUnavailable("503"), WarehouseUnavailable("429")])
+
+    def etl(_: StepContext) -> dict[str, Any]:
+        for failure in failures:
+            raise failure
+        return {"rows": {}}
+
+    record = Steps(etl=etl).executor().execute(run)
+    assert record.status == "succeeded"
+    assert record.steps["etl"].attempts == 3
+
+
+def test_a_warehouse_that_stays_unavailable_fails_the_step_after_its_attempts_and_says_so(run, local_storage):
+    def etl(_: StepContext) -> dict[str, Any]:
+        raise WarehouseUnavailable("too many requests", mend="call again later")
+
+    with pytest.raises(StepFailed, match="too many requests"):
+        Steps(etl=etl).executor().execute(run)
+    record = read_record(local_storage, run.uri)
+    assert record is not None
+    assert record.steps["etl"].attempts == 3
+    assert "call again later" in record.steps["etl"].error
+    assert record.steps["etl"].trace == ""
+
+
 def test_a_run_that_failed_goes_on_from_the_step_that_failed(run):
     broken = [True]
 
@@ -220,6 +247,36 @@ def test_a_run_is_named_by_its_as_of_and_keeps_its_contract(run, small_contract,
     again = begin_run(local_storage, changed, local_environment, AS_OF)
     assert again == run
     assert [found.id for found, _ in list_runs(local_storage, local_environment, run.contract)] == [run.id]
+
+
+def test_runs_are_listed_with_a_number_of_requests_that_does_not_grow_with_them(small_contract, local_environment):
+    storage, contract = Buckets(), small_contract()
+    for day in range(1, 21):
+        run = begin_run(storage, contract, local_environment, datetime(2024, 1, day, tzinfo=UTC))
+        if day == 20:
+            continue  # it is not over
+        record = {"run": run.to_json(), "status": "failed", "steps": {"ingest": {"status": "failed"}}}
+        if day % 2:
+            # As a workflow leaves it: results where the steps wrote them.
+            storage.write_json(f"{run.uri}/ingest.json", {"rows": day})
+            record["steps"] = {"ingest": {"status": "succeeded"}, "etl": {"status": "skipped"}}
+        else:
+            record["results"] = {"ingest": {"rows": day}}
+        storage.write_json(f"{run.uri}/record.json", record)
+    storage.write_json(f"{local_environment.runs(contract.name)}/no-run/x.json", {})
+    asked = []
+
+    class Counting(Buckets):
+        def __getattribute__(self, name):
+            if name in ("names", "read_all", "exists", "open", "objects"):
+                asked.append(name)
+            return getattr(storage, name)
+
+    listed = list_runs(Counting(), local_environment, contract.name)
+
+    assert [run.as_of.day for run, _ in listed] == list(range(1, 21))
+    assert [record and record.results["ingest"]["rows"] for _, record in listed] == [*range(1, 20), None]
+    assert asked == ["names", "read_all", "read_all", "read_all"]
 
 
 def test_a_run_keeps_the_trainer_that_it_began_with(run, small_contract, local_environment, local_storage):

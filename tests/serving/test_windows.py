@@ -308,6 +308,47 @@ def test_publishing_again_changes_nothing_and_a_later_commit_is_taken_up(
         assert len(publications) == 2
 
 
+def test_publishing_reads_no_more_of_the_log_than_what_came_since(
+    world: World, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publications = Publications(world.storage, world.environment, world.contract)
+    for number in range(4):
+        publications.publish(world.warehouse, f"commit-{number}", AS_OF)
+    log = world.environment.states(world.contract.name, "log")
+    asked: list[str] = []
+    monkeypatch.setattr(
+        type(world.storage),
+        "read_all",
+        lambda storage, uris: asked.extend(uris) or [storage.read(uri) for uri in uris],
+    )
+
+    publications.publish(world.warehouse, "commit-4", AS_OF)
+    assert asked == []
+    # Repeated, as a step is that was killed after it: its entry is found among those after its folder.
+    publications.publish(world.warehouse, "commit-3", AS_OF)
+    assert asked == [f"{log}/000004.json", f"{log}/000005.json"]
+    assert len(publications) == 5
+
+
+def test_a_publication_that_was_killed_before_its_entry_is_entered_by_the_next_attempt(
+    world: World, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publications = Publications(world.storage, world.environment, world.contract)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "caudal.entity_state.Log.append", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            publications.publish(world.warehouse, "commit-1", AS_OF)
+    publications.publish(world.warehouse, "commit-2", AS_OF)
+    uri = publications.publish(world.warehouse, "commit-1", AS_OF)
+
+    assert len(publications) == 2
+    newest = publications.newest()
+    assert newest is not None
+    assert newest.uri == uri
+
+
 def test_an_entity_without_a_row_within_reach_of_a_window_is_not_published(
     world: World, rows: pa.Table, package: ModelPackage
 ) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -63,10 +64,11 @@ class Buckets(Storage):
         return self._held.get(uri, (0, b""))[0]
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        raise NotImplementedError
+        return map(self.describe, sorted(uri for uri in self._held if uri.startswith(prefix.rstrip("/") + "/")))
 
     def describe(self, uri: str) -> StoredObject:
-        raise NotImplementedError
+        generation, data = self._held[uri]
+        return StoredObject(uri, "memory", uri, str(generation), len(data), datetime(2024, 1, 1, tzinfo=UTC))
 
     @contextmanager
     def open(self, uri: str) -> Iterator[BinaryIO]:
@@ -184,7 +186,7 @@ class Cloud:
         try:
             return 200, self.run_unit("ingest", body["config"], body["run"])
         except CaudalError as error:
-            return (400 if error.exit_status == 2 else 500), {"error": error.what}
+            return (400 if error.exit_status == 2 else 503 if error.transient else 500), {"error": error.what}
         except Exception:
             return 500, "crashed"
 

@@ -19,7 +19,7 @@ import pytest
 
 from caudal.contract import Contract
 from caudal.environment import Environment, parse_environment
-from caudal.errors import CaudalError, StepFailed
+from caudal.errors import CaudalError, StepFailed, WarehouseUnavailable
 from caudal.identity import parse_instant
 from caudal.step import Run, StepContext
 from caudal.storage import Storage
@@ -62,6 +62,7 @@ class Mend(CaudalError):
 
 
 MEND = Mend("the key is missing", where="contract", mend="name it")
+LATER = WarehouseUnavailable("too many requests", where="lake", mend="call again later")
 
 
 @dataclass
@@ -178,6 +179,10 @@ SCENARIOS: dict[str, dict[str, list[Any]]] = {
     **{f"{name} crashes once": {name: [CRASH, RESULTS[name]]} for name in NAMES},
     **{f"{name} crashes always": {name: [CRASH]} for name in NAMES},
     **{f"{name} needs a person": {name: [MEND]} for name in NAMES},
+    **{f"{name} finds the warehouse busy once": {name: [LATER, RESULTS[name]]} for name in NAMES},
+    **{f"{name} finds the warehouse busy always": {name: [LATER]} for name in NAMES},
+    "a busy warehouse, then a crash": {"score": [LATER, CRASH, CRASH]},
+    "a busy warehouse, then an error for a person": {"etl": [LATER, MEND]},
 }
 
 

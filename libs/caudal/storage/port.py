@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
+
+from caudal.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class Storage(ABC):
         """
         with self.open(uri) as stream:
             return stream.read()
+
+    def read_all(self, uris: Sequence[str]) -> list[bytes | None]:
+        """Whole objects in the order asked for, None where there is none; in the cloud side by side."""
+        found: list[bytes | None] = [None] * len(uris)
+        for index, uri in enumerate(uris):
+            with suppress(NotFound):
+                found[index] = self.read(uri)
+        return found
 
     def write(self, uri: str, data: bytes) -> None:
         """Writes a whole object, replacing one that is there."""

@@ -14,7 +14,7 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -29,7 +29,14 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import types as storage_types
 from sqlglot import expressions as exp
 
-from caudal.errors import NotFound, TableMismatch, UsageError, WarehouseFailed
+from caudal.errors import (
+    NotFound,
+    RowsRefused,
+    TableMismatch,
+    UsageError,
+    WarehouseFailed,
+    WarehouseUnavailable,
+)
 from caudal.identity import digest
 from caudal.sql import parse, quoted
 from caudal.storage import Storage, join
@@ -181,11 +188,16 @@ class BigQueryWarehouse(Warehouse):
     # Loads
 
     def load(self, table: Table, parquet: Sequence[str], load_id: str) -> LoadOutcome:
-        job, repeated = self._once(
-            _load_name(table, load_id),
-            self._location(table.dataset),
-            lambda job_id: self._start_load(table, parquet, job_id),
-        )
+        try:
+            job, repeated = self._once(
+                _load_name(table, load_id),
+                self._location(table.dataset),
+                lambda job_id: self._start_load(table, parquet, job_id),
+            )
+        except WarehouseFailed as error:
+            if isinstance(error.__cause__, google.GoogleAPICallError) and "invalid" in _reasons(error.__cause__):
+                raise RowsRefused(error.what, where=error.where, mend=error.mend) from error.__cause__
+            raise
         return LoadOutcome(_loaded_rows(job), repeated)
 
     def _start_load(self, table: Table, parquet: Sequence[str], job_id: str) -> Job:
@@ -520,12 +532,49 @@ def typed_errors(where: str) -> Iterator[None]:
         yield
     except google.NotFound as error:
         raise NotFound(_message(error), where=place, mend="deploy the data stack, or correct the name") from error
-    except google.Forbidden as error:
-        raise WarehouseFailed(
-            _message(error), where=place, mend="grant the unit's service account the role, or raise the quota"
-        ) from error
+    except google.RetryError as error:
+        raise WarehouseUnavailable(str(error), where=place, mend=_LATER) from error
     except google.GoogleAPICallError as error:
+        if _passes(error):
+            raise WarehouseUnavailable(_message(error), where=place, mend=_LATER) from error
+        if isinstance(error, google.Forbidden):
+            raise WarehouseFailed(
+                _message(error), where=place, mend="grant the unit's service account the role, or raise the quota"
+            ) from error
         raise WarehouseFailed(_message(error), where=place, mend="see the job in BigQuery's history") from error
+
+
+_LATER = "call again later; if it goes on, see the status of BigQuery and the quotas of the project"
+_PASSING = (
+    google.TooManyRequests,
+    google.InternalServerError,
+    google.BadGateway,
+    google.ServiceUnavailable,
+    google.GatewayTimeout,
+    google.Conflict,  # and Aborted, its gRPC name
+)
+_PASSING_REASONS = frozenset(
+    {"rateLimitExceeded", "jobRateLimitExceeded", "backendError", "jobBackendError", "internalError",
+     "jobInternalError", "tableUnavailable"}
+)  # fmt: skip
+_CONCURRENT = "due to concurrent update"
+
+
+def _passes(error: google.GoogleAPICallError) -> bool:
+    """Whether the same call may succeed later.
+
+    By status, and by the reasons of cloud.google.com/bigquery/docs/error-messages: a limit of the rate may also
+    come as 403. A transaction that gave way to another is a 400 for a wrong query; only its words tell it apart.
+    """
+    return (
+        isinstance(error, _PASSING)
+        or bool(_PASSING_REASONS & _reasons(error))
+        or _CONCURRENT in str(error.message)
+    )
+
+
+def _reasons(error: google.GoogleAPICallError) -> set[str]:
+    return {str(one["reason"]) for one in error.errors if isinstance(one, Mapping) and "reason" in one}
 
 
 def _message(error: google.GoogleAPICallError) -> str:

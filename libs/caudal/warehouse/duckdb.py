@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caudal.errors import NotFound, TableMismatch, UnsupportedSql, UsageError, WarehouseBusy
+from caudal.errors import NotFound, RowsRefused, TableMismatch, UnsupportedSql, UsageError, WarehouseBusy
 from caudal.sql import to_duckdb
 from caudal.storage import Storage, join
 from caudal.storage.files import file_path
@@ -271,10 +271,6 @@ def _typed_errors() -> Iterator[None]:
         yield
     except duckdb.CatalogException as error:
         raise NotFound(_first_line(error), mend="make the tables first, or correct the name") from error
-    except duckdb.ConstraintException as error:
-        raise TableMismatch(
-            _first_line(error), mend="the rows don't fit the table: correct what wrote them"
-        ) from error
     except duckdb.BinderException as error:
         raise TableMismatch(_first_line(error), mend="name columns of the table, with types that fit") from error
     except duckdb.InvalidInputException as error:
@@ -346,9 +342,15 @@ def _insert(cursor: duckdb.DuckDBPyConnection, table: Table, parquet: Sequence[s
     if not parquet:
         return 0
     columns = ", ".join(_quoted(field.name) for field in table.schema)
-    inserted = cursor.execute(
-        f"INSERT INTO {_name(table)} ({columns}) SELECT {columns} FROM {_parquet(parquet)}"
-    ).fetchone()
+    try:
+        inserted = cursor.execute(
+            f"INSERT INTO {_name(table)} ({columns}) SELECT {columns} FROM {_parquet(parquet)}"
+        ).fetchone()
+    except (duckdb.ConstraintException, duckdb.DataError, duckdb.InvalidInputException) as error:
+        # Nobody's SQL is at fault here: a file is no Parquet, or a value is not one of its column.
+        raise RowsRefused(
+            _first_line(error), where=table.sql_name, mend="correct the rows, or what wrote them"
+        ) from error
     return int(inserted[0]) if inserted else 0
 
 
