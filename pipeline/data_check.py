@@ -13,6 +13,7 @@ from caudal.errors import InvalidContract, Problem, UnreadableObject
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
+    from ingest_function.records import BrokenRecord
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,7 @@ def check_data(contract: Contract, path: Path) -> DataCheck:
     found = _Findings(contract, path.name)
     try:
         with path.open("rb") as stream:
-            for raw in read_batches(stream, path.name, contract):
-                found.broken += len(raw.broken)
-                if not raw.values.num_rows:
-                    continue
+            for raw in read_batches(stream, path.name, contract, found.set_aside):
                 found.rows += raw.values.num_rows
                 found.header(raw.values.schema.names)
                 for name, column in contract.columns.items():
@@ -67,6 +65,9 @@ class _Findings:
         self._examples: dict[tuple[str, str], str] = {}
         self.rows = 0
         self.broken = 0
+
+    def set_aside(self, record: BrokenRecord) -> None:
+        self.broken += 1
 
     def header(self, names: list[str]) -> None:
         for name in self._contract.columns:

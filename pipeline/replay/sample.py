@@ -125,7 +125,8 @@ def _read(contract: Contract, path: Path) -> pa.Table:
     from ingest_function.reading import read_batches
 
     with path.open("rb") as stream:
-        return pa.Table.from_batches([raw.values for raw in read_batches(stream, path.name, contract)])
+        batches = read_batches(stream, path.name, contract, lambda broken: None)
+        return pa.Table.from_batches([raw.values for raw in batches])
 
 
 def _event_days(contract: Contract, rows: pa.Table) -> pa.Array:

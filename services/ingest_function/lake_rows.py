@@ -12,7 +12,7 @@ from caudal.contract import Contract
 from caudal.errors import UnreadableObject
 from caudal.tables import lake_table
 from ingest_function.conversion import as_text, convert
-from ingest_function.reading import RawBatch
+from ingest_function.records import RawBatch
 
 
 class LakeRows:
@@ -32,18 +32,28 @@ class LakeRows:
         """Types a batch.
 
         Raises:
-            UnreadableObject: the file lacks the key or the event time, so none of its rows can be told apart.
+            UnreadableObject: the file lacks the key or the event time, so none of its rows can be told apart; or
+                it has values that can't be taken up at all.
         """
+        try:
+            return self._convert(raw)
+        except pa.ArrowMemoryError:
+            raise
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise UnreadableObject(
+                f"its values can't be taken up: {error}", mend="land them in types that the contract knows"
+            ) from error
+
+    def _convert(self, raw: RawBatch) -> pa.RecordBatch:
         contract = self._contract
         values = raw.values
         names = set(values.schema.names)
-        if values.num_rows:
-            for needed in (contract.key, contract.event_time):
-                if needed not in names:
-                    raise UnreadableObject(
-                        f"the file has no column '{needed}'; it has {', '.join(sorted(names)) or 'none'}",
-                        mend=f"check the header and the delimiter against {contract.where('columns', needed)}",
-                    )
+        for needed in (contract.key, contract.event_time):
+            if needed not in names:
+                raise UnreadableObject(
+                    f"the file has no column '{needed}'; it has {', '.join(sorted(names)) or 'none'}",
+                    mend=f"check the header and the delimiter against {contract.where('columns', needed)}",
+                )
         columns: dict[str, pa.Array] = {}
         unparsed: dict[str, pa.Array] = {
             name: as_text(values.column(name)) for name in values.schema.names if name not in contract.columns

@@ -6,55 +6,25 @@ with its number and text; a file that can't be read at all raises.
 
 from __future__ import annotations
 
-import io
-import json
 import zlib
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from caudal.contract import Contract
 from caudal.errors import UnreadableObject
-from caudal.line_blocks import blocks_of_lines
+from ingest_function.conversion import decoded
+from ingest_function.ndjson import read_ndjson
+from ingest_function.records import BrokenRecord, RawBatch, SetAside
 
 BLOCK_BYTES = 8 << 20
 SUFFIXES = (".csv", ".ndjson", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True)
-class BrokenRecord:
-    """A record that can't be read.
-
-    Attributes:
-        row: its number in the file, counted from 1, the header aside.
-        text: what stands there.
-        reason: why it can't be read.
-    """
-
-    row: int
-    text: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RawBatch:
-    """Some records of a file.
-
-    Attributes:
-        values: one column a field of the file, as text or as the file types it.
-        rows: the records' numbers in the file, counted from 1, the header aside (int64).
-        broken: records that were set aside within this batch.
-    """
-
-    values: pa.RecordBatch
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]]
-    broken: tuple[BrokenRecord, ...] = ()
 
 
 def format_of(name: str) -> str | None:
@@ -66,11 +36,12 @@ def format_of(name: str) -> str | None:
     return "ndjson" if suffix == ".jsonl" else suffix[1:]
 
 
-def read_batches(stream: BinaryIO, name: str, contract: Contract) -> Iterator[RawBatch]:
-    """Reads a file's records.
+def read_batches(stream: BinaryIO, name: str, contract: Contract, set_aside: SetAside) -> Iterator[RawBatch]:
+    """Reads a file's records; those that can't be read are set aside.
 
     Raises:
-        UnreadableObject: the file as a whole can't be read; batches that came before it don't count.
+        UnreadableObject: the file as a whole can't be read, is empty, or holds nothing but broken records; what
+            came of it before doesn't count.
     """
     kind = format_of(name)
     if kind is None:
@@ -79,28 +50,52 @@ def read_batches(stream: BinaryIO, name: str, contract: Contract) -> Iterator[Ra
             where=name,
             mend=f"name it *{', *'.join(SUFFIXES)}, with .gz when it is compressed (Parquet has its own)",
         )
+    records = broken = 0
+    first_reason = ""
+
+    def count_and_set_aside(record: BrokenRecord) -> None:
+        nonlocal broken, first_reason
+        broken += 1
+        first_reason = first_reason or record.reason
+        set_aside(record)
+
     try:
         source = pa.CompressedInputStream(stream, "gzip") if name.lower().endswith(".gz") else stream
         if kind == "csv":
-            yield from _csv(source, contract)
+            batches = _csv(source, contract, count_and_set_aside)
         elif kind == "ndjson":
-            yield from _ndjson(source, contract)
+            batches = read_ndjson(source, contract, count_and_set_aside, BLOCK_BYTES)
         else:
-            yield from _parquet(stream)
+            batches = _parquet(stream)
+        for batch in batches:
+            records += batch.values.num_rows
+            yield batch
+    except (pa.ArrowMemoryError, ConnectionError, TimeoutError):
+        raise  # says nothing about the file: another attempt may read it
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error) as error:
         raise UnreadableObject(
             f"the file can't be read: {error}", where=name, mend="land it again, whole"
         ) from error
+    if not records and broken:
+        # It would supersede an earlier generation whose records are good.
+        raise UnreadableObject(
+            f"no record can be read, and {broken:,} are broken; of the first: {first_reason}",
+            where=name,
+            mend="hold its header and its delimiter against its records, and land it again",
+        )
 
 
-def _csv(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[RawBatch]:
+def _csv(source: BinaryIO | pa.NativeFile, contract: Contract, set_aside: SetAside) -> Iterator[RawBatch]:
     dialect = contract.source.csv
-    broken: list[BrokenRecord] = []
+    # The parser is ahead of the batches that it gives: numbers of broken records wait until theirs is reached.
+    pending = array("q")
 
-    def set_aside(record: pa.csv.InvalidRow) -> str:
-        found = f"{record.actual_columns} values where the header names {record.expected_columns}"
+    def skip(record: pa.csv.InvalidRow) -> str:
         # The parser counts the header as row 1.
-        broken.append(BrokenRecord(record.number - 1, record.text or "", found))
+        row = record.number - 1
+        pending.append(row)
+        found = f"{record.actual_columns} values where the header names {record.expected_columns}"
+        set_aside(BrokenRecord(row, record.text or "", found))
         return "skip"
 
     try:
@@ -111,7 +106,7 @@ def _csv(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[RawBa
                 delimiter=dialect.delimiter,
                 quote_char=dialect.quote,
                 newlines_in_values=dialect.multiline,
-                invalid_row_handler=set_aside,
+                invalid_row_handler=skip,
             ),
             # Everything is read as bytes: what a value means is the contract's business, and one that is not
             # text must not stop the others.
@@ -124,102 +119,57 @@ def _csv(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[RawBa
         )
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
-            return
+            raise UnreadableObject(
+                "it is empty: there is not even a header", mend="land it again, whole"
+            ) from error
         raise
     _refuse_repeated_names(reader.schema.names)
     last = 0
     for batch in reader:
-        aside, broken[:] = tuple(broken), []
-        total = batch.num_rows + len(aside)
-        numbers = np.setdiff1d(
-            np.arange(last + 1, last + total + 1), np.array([record.row for record in aside], np.int64)
-        )
-        last += total
-        yield _as_text(batch, numbers, aside)
-    if broken:
-        empty = reader.schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], reader.schema)]
-        yield _as_text(empty[0], np.zeros(0, np.int64), tuple(broken))
+        if batch.num_rows:
+            numbers, passed = _numbers(batch.num_rows, last, np.array(pending, np.int64))
+            del pending[:passed]
+            last = int(numbers[-1])
+            yield _as_text(batch, numbers, set_aside)
+    if not last:
+        yield _no_records(reader.schema)
+
+
+def _numbers(
+    count: int, last: int, broken: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+    """The numbers of the next good records.
+
+    Args:
+        count: how many there are; at least one.
+        last: the number of the good record before them.
+        broken: the numbers of broken records after that one, ascending; some may lie beyond this batch.
+
+    Returns:
+        The numbers, and how many of `broken` lie before the last of them.
+    """
+    free = np.ones(count + len(broken), bool)
+    ahead = broken - last - 1
+    free[ahead[ahead < len(free)]] = False
+    numbers = np.flatnonzero(free)[:count] + (last + 1)
+    return numbers, int(np.searchsorted(broken, numbers[-1]))
 
 
 def _as_text(
-    batch: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]], aside: tuple[BrokenRecord, ...]
+    batch: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]], set_aside: SetAside
 ) -> RawBatch:
     """Bytes as text; records with bytes that are no UTF-8 are set aside."""
-    try:
-        columns = [column.cast(pa.string()) for column in batch.columns]
-        return RawBatch(pa.RecordBatch.from_arrays(columns, batch.schema.names), numbers, aside)
-    except pa.ArrowInvalid:
-        valid = np.ones(batch.num_rows, bool)
-        for column in batch.columns:
-            for position, value in enumerate(column.to_pylist()):
-                valid[position] &= value is None or _is_utf8(value)
-        more = tuple(
-            BrokenRecord(int(numbers[i]), repr(list(batch.slice(i, 1).to_pylist()[0].values())), "it is not UTF-8")
-            for i in np.flatnonzero(~valid)
-        )
-        kept = batch.filter(pa.array(valid))
-        columns = [column.cast(pa.string()) for column in kept.columns]
-        return RawBatch(pa.RecordBatch.from_arrays(columns, batch.schema.names), numbers[valid], aside + more)
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _ndjson(source: BinaryIO | pa.NativeFile, contract: Contract) -> Iterator[RawBatch]:
-    first = 1
-    for block in blocks_of_lines(source, BLOCK_BYTES, unfinished=True):
-        lines = [line for line in block.split(b"\n") if line.strip()]
-        broken: list[BrokenRecord] = []
-        for start, part in _parsed(lines, 0, contract, broken, first):
-            numbers = np.arange(first + start, first + start + part.num_rows, dtype=np.int64)
-            yield RawBatch(part, numbers)
-        if broken:
-            yield RawBatch(pa.RecordBatch.from_pylist([]), np.zeros(0, np.int64), tuple(broken))
-        first += len(lines)
-
-
-def _parsed(
-    lines: list[bytes], start: int, contract: Contract, broken: list[BrokenRecord], first: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Parses lines together; what does not go together, or at all, is found by halving."""
-    if not lines:
-        return
-    as_written = [
-        pa.field(name, pa.string())
-        for name, column in contract.columns.items()
-        if column.type in ("text", "category", "date", "timestamp")
-    ]
-    try:
-        table = pa.json.read_json(
-            io.BytesIO(b"\n".join(lines)),
-            read_options=pa.json.ReadOptions(
-                use_threads=False, block_size=max(BLOCK_BYTES, 2 * sum(map(len, lines)))
-            ),
-            parse_options=pa.json.ParseOptions(explicit_schema=pa.schema(as_written)),
-        )
-        if table.num_rows == len(lines):
-            yield from ((start, batch) for batch in table.combine_chunks().to_batches())
-            return
-        raise pa.ArrowInvalid("a line holds more than one record")
-    except pa.ArrowInvalid:
-        if len(lines) > 1:
-            middle = len(lines) // 2
-            yield from _parsed(lines[:middle], start, contract, broken, first)
-            yield from _parsed(lines[middle:], start + middle, contract, broken, first)
-            return
-    try:
-        record = json.loads(lines[0])
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-        text = {k: v if isinstance(v, str) or v is None else json.dumps(v) for k, v in record.items()}
-        yield start, pa.RecordBatch.from_pylist([text], pa.schema([(name, pa.string()) for name in text]))
-    except ValueError as error:
-        broken.append(BrokenRecord(first + start, lines[0].decode(errors="backslashreplace"), str(error)))
+    columns = [decoded(column) for column in batch.columns]
+    broken = np.zeros(batch.num_rows, bool)
+    for column, text in zip(batch.columns, columns, strict=True):
+        if text.null_count > column.null_count:
+            broken |= np.asarray(pc.and_(pc.is_null(text), pc.is_valid(column)))
+    values = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+    if not broken.any():
+        return RawBatch(values, numbers)
+    for number, record in zip(numbers[broken], batch.filter(pa.array(broken)).to_pylist(), strict=True):
+        set_aside(BrokenRecord(int(number), repr(list(record.values())), "it is not UTF-8"))
+    return RawBatch(values.filter(pa.array(~broken)), numbers[~broken])
 
 
 def _parquet(stream: BinaryIO) -> Iterator[RawBatch]:
@@ -227,8 +177,29 @@ def _parquet(stream: BinaryIO) -> Iterator[RawBatch]:
     _refuse_repeated_names(file.schema_arrow.names)
     first = 1
     for batch in file.iter_batches(batch_size=131_072, use_threads=False):
-        yield RawBatch(batch, np.arange(first, first + batch.num_rows, dtype=np.int64))
+        columns = [_true_text(column) for column in batch.columns]
+        values = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+        yield RawBatch(values, np.arange(first, first + batch.num_rows, dtype=np.int64))
         first += batch.num_rows
+    if first == 1:
+        yield _no_records(file.schema_arrow)
+
+
+def _no_records(schema: pa.Schema) -> RawBatch:
+    """A header alone: it must be the contract's too, or else any line of text would be a file without rows."""
+    return RawBatch(pa.RecordBatch.from_pylist([], schema), np.zeros(0, np.int64))
+
+
+def _true_text(column: pa.Array) -> pa.Array:
+    """Text that is no UTF-8 as bytes: Parquet's reader doesn't look, and a warehouse would refuse the load."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            return column.cast(pa.large_binary())
+    return column
 
 
 def _refuse_repeated_names(names: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
@@ -20,7 +19,8 @@ from caudal.step import StepContext, StepResult
 from caudal.storage import StoredObject, join
 from caudal.tables import lake_table
 from ingest_function.lake_rows import LakeRows
-from ingest_function.reading import BrokenRecord, read_batches
+from ingest_function.reading import read_batches
+from ingest_function.staging import BrokenRecords, RowGroups
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +93,22 @@ def _stage_within_budget(context: StepContext, pending: list[_Landed]) -> list[d
     staged: list[dict[str, Any]] = []
     spent = 0
     for landed in pending:
-        if staged and (spent + landed.object.size > budget.budget_bytes or time.monotonic() > deadline):
+        if spent and (spent + landed.object.size > budget.budget_bytes or time.monotonic() > deadline):
             break
-        staged.append(_stage(context, landed))
+        entry = _stage(context, landed)
+        if entry is not None:
+            staged.append(entry)
         spent += landed.object.size
     return staged
 
 
-def _stage(context: StepContext, landed: _Landed) -> dict[str, Any]:
-    """Writes an object's rows as Parquet, or the object into quarantine; returns the manifest's entry."""
+def _stage(context: StepContext, landed: _Landed) -> dict[str, Any] | None:
+    """Writes an object's rows as Parquet, or the object into quarantine; returns the manifest's entry.
+
+    Returns:
+        None when the object was replaced or deleted since it was listed: what was read may be of another
+        generation. It is left to the next call, which finds what is there then.
+    """
     found = landed.object
     entry: dict[str, Any] = {
         "load_id": landed.load_id,
@@ -112,6 +119,11 @@ def _stage(context: StepContext, landed: _Landed) -> dict[str, Any]:
         "landed_at": format_instant(found.landed_at),
     }
     largest = context.environment.ingest.largest_object_bytes
+    # Another call may stage the same object: each file has one owner, who may delete it.
+    name = f"{landed.load_id}-{uuid.uuid4().hex}.parquet"
+    uri = context.environment.staging(context.contract.name, "lake", name)
+    records = _quarantine_uri(context, landed, "records.ndjson")
+    unreadable: UnreadableObject | None = None
     try:
         if found.size > largest:
             raise UnreadableObject(
@@ -125,42 +137,42 @@ def _stage(context: StepContext, landed: _Landed) -> dict[str, Any]:
                 where=found.name,
                 mend="correct the values, and land it again",
             )
-        rows, broken, uri = _write_parquet(context, landed)
+        rows, broken = _write_parquet(context, landed, uri, records)
     except UnreadableObject as error:
-        _quarantine_whole(context, landed, error)
-        return {**entry, "staged": None, "rows": 0, "quarantined": 0, "unreadable": error.what}
-    if broken:
-        _quarantine_records(context, landed, broken)
-    return {**entry, "staged": uri, "rows": rows, "quarantined": len(broken), "unreadable": None}
+        unreadable = error
+    except NotFound:
+        return None
+    if not _unchanged(context, found):
+        context.storage.delete(uri)
+        context.storage.delete(records)
+        return None
+    if unreadable is not None:
+        _quarantine_whole(context, landed, unreadable)
+        return {**entry, "staged": None, "rows": 0, "quarantined": 0, "unreadable": unreadable.what}
+    return {**entry, "staged": uri, "rows": rows, "quarantined": broken, "unreadable": None}
 
 
-def _write_parquet(context: StepContext, landed: _Landed) -> tuple[int, list[BrokenRecord], str]:
+def _unchanged(context: StepContext, found: StoredObject) -> bool:
+    try:
+        return context.storage.describe(found.uri).generation == found.generation
+    except NotFound:
+        return False
+
+
+def _write_parquet(context: StepContext, landed: _Landed, uri: str, records: str) -> tuple[int, int]:
+    """Writes an object's rows to one URI and its broken records to another; returns how many there are of each."""
     found = landed.object
     conversion = LakeRows(context.contract, found.uri, found.generation, landed.load_id, found.landed_at)
-    # Another call may stage the same object: each file has one owner, who may delete it.
-    name = f"{landed.load_id}-{uuid.uuid4().hex}.parquet"
-    uri = context.environment.staging(context.contract.name, "lake", name)
-    rows = 0
-    broken: list[BrokenRecord] = []
     with (
         context.storage.open(found.uri) as source,
         context.storage.writer(uri) as target,
         pq.ParquetWriter(target, conversion.schema, compression="zstd") as writer,
+        RowGroups(writer) as groups,
+        BrokenRecords(context.storage, records) as aside,
     ):
-        for raw in read_batches(source, found.name, context.contract):
-            broken += raw.broken
-            if raw.values.num_rows:
-                writer.write_batch(conversion.convert(raw))
-                rows += raw.values.num_rows
-    return rows, broken, uri
-
-
-def _quarantine_records(context: StepContext, landed: _Landed, broken: Iterable[BrokenRecord]) -> None:
-    lines = b"".join(
-        json.dumps({"row": record.row, "reason": record.reason, "text": record.text}).encode() + b"\n"
-        for record in broken
-    )
-    context.storage.write(_quarantine_uri(context, landed, "records.ndjson"), lines)
+        for raw in read_batches(source, found.name, context.contract, aside.add):
+            groups.add(conversion.convert(raw))
+    return groups.rows, aside.count
 
 
 def _quarantine_whole(context: StepContext, landed: _Landed, error: UnreadableObject) -> None:

@@ -9,16 +9,28 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
+import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from unittest.mock import ANY
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from caudal.ledger import LoadLedger
+from ingest_function import lake_rows, reading, staging, step
+
 HEADER = "payment,paid_at,amount,items,rate,channel,abroad,customer,refunded,disputed\n"
 ROW = "{},2024-01-01T10:00:00Z,12.50,2,0.5,web,true,Ann,,no\n"
+
+
+def quarantined(at, pattern):
+    """What lies in quarantine under a name."""
+    found = Path(at.environment.root_path).glob(f"artifacts/quarantine/payments/*/{pattern}")
+    return sorted(found)
 
 
 def test_a_csv_file_is_typed_by_the_contract_and_keeps_its_lineage(desk):
@@ -176,6 +188,7 @@ def test_bytes_that_are_no_text_spoil_their_own_line_only(desk):
         ("a.parquet", b"this is no parquet file"),
         ("a.csv.gz", None),
         ("a.csv", b"some,other,header\n1,2,3\n"),
+        ("a.csv", b"Service unavailable\n"),
         ("a.xlsx", b"PK"),
     ],
 )
@@ -209,12 +222,175 @@ def test_an_object_above_the_budget_is_refused_with_the_mend(desk):
     assert "split it" in json.loads(reason.read_text())["mend"]
 
 
-def test_an_empty_file_and_a_file_with_a_header_only_are_no_rows(desk):
+def test_a_file_with_a_header_only_is_no_rows_and_readable(desk):
     at = desk()
-    at.land("a.csv", "")
     at.land("b.csv", HEADER)
-    assert at.ingest()["loads"] == 2
+    result = at.ingest()
+    assert (result["loads"], result["files_quarantined"]) == (1, 0)
     assert at.lake() == []
+
+
+@pytest.mark.parametrize(
+    "bad", ["", HEADER + ROW.format(1).replace("no\n", "no,\n") + ROW.format(2).replace("no\n", "no,\n")]
+)
+def test_a_file_without_a_good_record_is_unreadable_so_that_it_supersedes_nothing(desk, bad):
+    at = desk()
+    at.land("a.csv", HEADER + ROW.format(1) + ROW.format(2))
+    at.ingest()
+    at.land("a.csv", bad)
+    result = at.ingest(datetime(2024, 2, 1, tzinfo=UTC))
+
+    assert (result["files_quarantined"], result["quarantined"]) == (1, 0)
+    ledger = LoadLedger(at.storage, at.environment.ledger(at.contract.name, "loads"))
+    loads = [load for record in ledger.done() for load in record["loads"]]
+    assert sorted((load["rows"], load["unreadable"] is not None) for load in loads) == [(0, True), (2, False)]
+    (reason,) = quarantined(at, "reason.json")
+    assert json.loads(reason.read_text())["mend"]
+    assert quarantined(at, "records.ndjson") == []
+
+
+def parquet(**columns):
+    sink = io.BytesIO()
+    times = pa.array([datetime(2024, 1, 1, 10, tzinfo=UTC)])
+    pq.write_table(pa.table({"payment": [1], "paid_at": times, **columns}), sink)
+    return sink.getvalue()
+
+
+GOOD_JSON = b'{"payment": 1, "paid_at": "2024-01-01T10:00:00Z"}\n'
+ID = uuid.UUID(int=5)
+NOT_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "unparsed"),
+    [
+        ("a.ndjson", GOOD_JSON + GOOD_JSON.replace(b"1,", b'1, "customer": "\xff",'), None),
+        ("a.ndjson", GOOD_JSON + b"null\n", None),
+        ("a.ndjson", GOOD_JSON + b'{"customer": ' + b"[" * 200_000 + b"\n", None),
+        ("a.parquet", parquet(customer=NOT_UTF8), {"customer": "fffe"}),
+        ("a.parquet", parquet(customer=pa.array([b"\xff\xd8"])), {"customer": "ffd8"}),
+        ("a.parquet", parquet(thumbnail=pa.array([b"\xff\xd8"])), {"thumbnail": "ffd8"}),
+        ("a.parquet", parquet(other=pa.array([ID.bytes], pa.uuid())), {"other": str(ID)}),
+        ("a.parquet", parquet(refunded=pa.array([9 * 10**18], pa.timestamp("us"))), {"refunded": ANY}),
+        ("a.csv", (HEADER + ROW.format(1).replace(",no\n", ",9999-12-31T23:59:59\n")).encode(), {"disputed": ANY}),
+    ],
+    ids=["no UTF-8", "null", "deep", "Parquet text", "Parquet bytes", "unknown bytes", "UUID", "far", "far text"],
+)
+def test_what_one_file_holds_never_stops_the_others(desk, name, content, unparsed):
+    types = {"columns.refunded": {"type": "timestamp"}, "columns.disputed": {"type": "timestamp"}}
+    at = desk({**types, "time_zone": "America/New_York"} if unparsed and ANY in unparsed.values() else None)
+    at.land(name, content)
+    at.land("good.csv", HEADER + ROW.format(5))
+
+    result = at.ingest()
+
+    first, second = at.lake()
+    assert result["files_quarantined"] == 0
+    assert (first["payment"], second["payment"]) == (1, 5)
+    assert (first["_unparsed"] and json.loads(first["_unparsed"])) == unparsed
+
+
+def test_values_that_cannot_be_taken_up_at_all_send_their_file_to_quarantine_alone(desk, monkeypatch):
+    def refuse(values, *_):
+        if values.to_pylist() == [7]:
+            raise pa.ArrowNotImplementedError("a type of tomorrow")
+        return convert(values, *_)
+
+    convert = lake_rows.convert
+    monkeypatch.setattr(lake_rows, "convert", refuse)
+    at = desk()
+    at.land("a.parquet", parquet(items=pa.array([7])))
+    at.land("good.csv", HEADER + ROW.format(5))
+    result = at.ingest()
+
+    assert (result["rows"], result["files_quarantined"]) == (1, 1)
+    (reason,) = quarantined(at, "reason.json")
+    assert "a type of tomorrow" in json.loads(reason.read_text())["reason"]
+
+
+def test_a_record_without_the_key_is_a_row_even_beside_a_broken_line(desk):
+    at = desk()
+    at.land("a.ndjson", GOOD_JSON + b'{"items": 5}\n' + b'{"broken\n' + GOOD_JSON)
+    result = at.ingest()
+
+    assert (result["rows"], result["quarantined"], result["files_quarantined"]) == (3, 1, 0)
+    assert [(row["payment"], row["items"], row["_row"]) for row in at.lake()] == [
+        (1, None, 1),
+        (None, 5, 2),
+        (1, None, 4),
+    ]
+
+
+def test_small_blocks_are_gathered_to_few_row_groups(desk, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    at = desk()
+    at.land("a.ndjson", GOOD_JSON.replace(b"1,", b'1, "channel": 5,') * 600 + b"{\n")
+    groups = []
+    write = pq.ParquetWriter.write_table
+
+    def count(self, table, *rest):
+        groups.append(table.num_rows)
+        write(self, table, *rest)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", count)
+    at.ingest()
+    assert groups == [600]
+
+    monkeypatch.setattr(staging, "GROUP_ROWS", 200)
+    at.land("b.ndjson", GOOD_JSON * 600)
+    at.ingest()
+    assert len(groups) == 4
+    assert sum(groups) == 1200
+    assert len(at.lake()) == 1200
+
+
+def test_broken_records_are_written_as_they_come_and_not_kept(desk, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 10_000)
+    at = desk()
+    at.land("a.csv", HEADER + "x,y\n" * 20_000 + ROW.format(1) + "x,y\n" * 20_000)
+    tracemalloc.start()
+    result = at.ingest()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (result["rows"], result["quarantined"]) == (1, 40_000)
+    assert most < 4_000_000
+    (records,) = quarantined(at, "records.ndjson")
+    rows = [json.loads(line)["row"] for line in records.read_text().splitlines()]
+    assert rows == [*range(1, 20_001), *range(20_002, 40_002)]
+
+
+@pytest.mark.parametrize("content", [HEADER + ROW.format(2), "no header\n", None])
+def test_an_object_that_is_replaced_or_deleted_after_it_was_listed_is_left_to_the_next_call(
+    desk, monkeypatch, content
+):
+    at = desk()
+    at.land("a.csv", HEADER + ROW.format(1) + "x,y\n")
+    at.land("b.csv", HEADER + ROW.format(7))
+    read = step.read_batches
+
+    def replace_and_read(stream, name, *rest):
+        path = at.land("a.csv", content or "")
+        if content is None:
+            path.unlink()
+        return read(stream, name, *rest)
+
+    monkeypatch.setattr(step, "read_batches", replace_and_read)
+    first = at.ingest()
+    assert (first["rows"], first["done"], first["remaining"]) == (1, False, 1)
+    assert quarantined(at, "*") == []
+    assert list(Path(at.environment.root_path).rglob("staging/**/*.parquet")) == []
+    monkeypatch.undo()
+
+    last = at.ingest()
+    assert (last["done"], last["remaining"]) == (True, 0)
+    if content is None or content.startswith("no"):
+        assert [row["payment"] for row in at.lake()] == [7]
+    else:
+        assert [row["payment"] for row in at.lake()] == [2, 7]
+        generation = at.storage.describe(at.lake()[0]["_source_uri"]).generation
+        assert at.lake()[0]["_source_generation"] == generation
+    assert last["files_quarantined"] == (content == "no header\n")
 
 
 def test_the_csv_dialect_of_the_contract_is_followed(desk):

@@ -8,7 +8,6 @@ whole.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from caudal.json_lines import in_runs, parse_objects
 from caudal.line_blocks import blocks_of_lines
 from caudal.served.port import LINE, MESSAGE, Part, ServedLines
 
@@ -24,8 +24,6 @@ BLOCK_BYTES = 16_000_000
 
 _RAW = pa.schema([pa.field("message", pa.string()), pa.field("contract", pa.string()), *LINE])
 _OPTIONS = pj.ParseOptions(explicit_schema=_RAW, unexpected_field_behavior="ignore")
-# Arrow's reader crashes on a `null` of its own, and takes other values for objects: only objects get to it.
-_NO_OBJECT = re.compile(rb"\n[^{\n]")
 
 
 class FileLines(ServedLines):
@@ -69,38 +67,19 @@ def _offset(after: str, name: str, stream: BinaryIO) -> int:
 
 def _read(block: bytes) -> tuple[pa.Table, int]:
     """The rows of a block of lines, and how many lines are broken."""
-    if block[:1] in b"{\n" and _NO_OBJECT.search(block) is None:
-        try:
-            return _parsed(block), 0
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
-    lines = block.split(b"\n")
-    objects = [line for line in lines if line[:1] == b"{"]
-    tables = list(_good(objects))
-    found = pa.concat_tables([table for table, _ in tables]) if tables else _RAW.empty_table()
-    nonempty = sum(1 for line in lines if line.strip())
-    return found, nonempty - sum(count for _, count in tables)
-
-
-def _good(lines: list[bytes]) -> Iterator[tuple[pa.Table, int]]:
-    """The lines that can be read, in runs: halved until what is broken stands alone."""
-    if not lines:
-        return
     try:
-        yield _parsed(b"\n".join(lines)), len(lines)
+        return _parsed(block), 0
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        if len(lines) > 1:
-            middle = len(lines) // 2
-            yield from _good(lines[:middle])
-            yield from _good(lines[middle:])
+        lines = [line for line in block.split(b"\n") if line.strip()]
+    runs = list(in_runs(lines, _parsed))
+    found = [table for _, _, table in runs if table is not None]
+    return pa.concat_tables(found) if found else _RAW.empty_table(), len(runs) - len(found)
 
 
 def _parsed(lines: bytes) -> pa.Table:
     if not lines.strip():
         return _RAW.empty_table()
-    table = pj.read_json(pa.BufferReader(lines), parse_options=_OPTIONS).select(_RAW.names)
-    table.validate(full=True)  # text that is no UTF-8
-    return table
+    return parse_objects(lines, _OPTIONS).select(_RAW.names)
 
 
 def _of_contract(rows: pa.Table, contract: str) -> pa.RecordBatch:
