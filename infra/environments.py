@@ -77,11 +77,13 @@ def load_deployment(name: str | None = None, root: Path | None = None) -> Deploy
 
 def _agreements(environment: Environment, names: CloudNames) -> list[tuple[str, str, str]]:
     """What the environment says, and what the names of its project ask for."""
-    places = environment.places
+    places, registry = environment.places, environment.model_registry
     return [
         ("places.landing", places.landing, f"gs://{names.bucket('landing')}"),
         ("places.artifacts", places.artifacts, f"gs://{names.bucket('artifacts')}"),
         ("places.models", places.models, f"gs://{names.bucket('models')}"),
         ("warehouse", environment.warehouse, f"bigquery:{names.project}"),
         ("tracking", environment.tracking, names.service_url("mlflow_server")),
+        # Its right is granted on the project that is deployed.
+        *([("model_registry.project", registry.project, names.project)] if registry else []),
     ]

@@ -44,7 +44,8 @@ def build(app: App, deployment: Deployment) -> None:
     foundation = FoundationStack(app, deployment, ACCOUNTS)
     data = _after(DataStack(app, deployment), [foundation])
     if deployment.release is not None:
-        grants = derive(STEPS, load_declarations(deployment.root))
+        registry = deployment.environment.model_registry is not None
+        grants = derive(STEPS, load_declarations(deployment.root), model_registry=registry)
         units = _units(app, deployment, deployment.release, grants, [foundation, data])
         _after(OrchestrationStack(app, deployment, grants), units)
     _after(ObservabilityStack(app, deployment), [data])

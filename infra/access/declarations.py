@@ -9,7 +9,7 @@ brings its own. It names places, never buckets, roles or accounts: those follow 
     calls: [mlflow_server]
 
 What writes a place may read it. Places are the buckets and folders that an environment names, and the data sets of
-the warehouse; `database` is the tracking server's.
+the warehouse; `database` is the tracking server's. `model_registry` is Vertex AI's, where the environment has one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Bucket = Literal["landing", "models", "mlflow", "temp", "releases"]
 Folder = Literal["config", "ledger", "quarantine", "runs", "snapshots", "staging", "states", "units"]
 Dataset = Literal["lake", "warehouse", "predictions", "monitoring"]
 Place = Bucket | Folder | Dataset | Literal["database"]
-Service = Literal["mlflow_server"]
+Service = Literal["mlflow_server", "model_registry"]
 
 BUCKETS: frozenset[str] = frozenset(get_args(Bucket))
 FOLDERS: frozenset[str] = frozenset(get_args(Folder))

@@ -41,11 +41,17 @@ class Grant:
         return (self.account, self.role, self.scope, self.resource)
 
 
-def derive(steps: Sequence[Step], declarations: Declarations) -> tuple[Grant, ...]:
-    """Every grant of every unit, of the workflow and of the scheduler, each once and in order."""
+def derive(
+    steps: Sequence[Step], declarations: Declarations, *, model_registry: bool = False
+) -> tuple[Grant, ...]:
+    """Every grant of every unit, of the workflow and of the scheduler, each once and in order.
+
+    Args:
+        model_registry: Vertex AI's follows the ledger in this environment.
+    """
     units = sorted({step.unit for step in steps})
     found = [
-        *(grant for unit in (*units, *SERVICES) for grant in _of_unit(unit, declarations)),
+        *(grant for unit in (*units, *SERVICES) for grant in _of_unit(unit, declarations, model_registry)),
         *_of_runtimes(steps),
         *_of_workflow(steps),
         Grant(SCHEDULER, "roles/workflows.invoker", "project", why="it starts the workflow"),
@@ -54,7 +60,7 @@ def derive(steps: Sequence[Step], declarations: Declarations) -> tuple[Grant, ..
     return tuple(sorted(once.values()))
 
 
-def _of_unit(unit: str, declarations: Declarations) -> Iterator[Grant]:
+def _of_unit(unit: str, declarations: Declarations, model_registry: bool) -> Iterator[Grant]:
     declaration = declarations[unit]
     for place in declaration.only_reads:
         yield from _place(unit, place, "reads", "roles/storage.objectViewer", "roles/bigquery.dataViewer")
@@ -65,7 +71,10 @@ def _of_unit(unit: str, declarations: Declarations) -> Iterator[Grant]:
         else:
             yield from _place(unit, place, "writes", "roles/storage.objectUser", "roles/bigquery.dataEditor")
     for service in declaration.calls:
-        yield Grant(unit, "roles/run.invoker", "service", service, f"it calls {service}")
+        if service != "model_registry":
+            yield Grant(unit, "roles/run.invoker", "service", service, f"it calls {service}")
+        elif model_registry:
+            yield Grant(unit, "roles/aiplatform.user", "project", why="it registers what is promoted")
 
 
 def _place(unit: str, place: str, does: str, object_role: str, table_role: str) -> Iterator[Grant]:

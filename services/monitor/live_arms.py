@@ -8,20 +8,23 @@ challenger have no share, and belong to neither arm.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from caudal.event_time import happened_by
 from caudal.sql import quoted
 from caudal.tables import served_table, warehouse_table
-from monitor.losses import Loss, exact_sum
+from monitor.losses import exact_sum
 from monitor.sequential import Arm, Sums, contrast
 
 if TYPE_CHECKING:
     from caudal.promotions import Promotion
     from caudal.step import StepContext
+    from monitor.losses import Loss
 
-_NOBODY = Arm(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NOBODY = Arm(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class LiveArm:
         rows = self.losses.rows
         return self.positives / rows if self.positives is not None and rows else None
 
+    @property
+    def rarer(self) -> int | None:
+        """How many of those labels are of the rarer class; None for tasks without a positive label."""
+        return None if self.positives is None else min(self.positives, self.losses.rows - self.positives)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "answered": self.answered,
@@ -54,28 +62,38 @@ class LiveArm:
 
 @dataclass(frozen=True)
 class LiveArms:
-    """Both arms."""
+    """Both arms.
+
+    Attributes:
+        largest: no loss is above it.
+    """
 
     champion: LiveArm
     challenger: LiveArm
+    largest: float = math.inf
 
     @property
     def fewest(self) -> int:
         """The smaller arm's rows: what is held against the fewest rows that decide."""
         return min(self.champion.losses.rows, self.challenger.losses.rows)
 
+    @property
+    def rarer(self) -> int | None:
+        """The smaller of both arms' numbers of labels of the rarer class."""
+        first, second = self.champion.rarer, self.challenger.rarer
+        return None if first is None or second is None else min(first, second)
+
     def advantage(self, margin: float) -> Sums:
         """Of (1 + margin) x the champion's mean loss - the challenger's."""
-        return contrast(self.champion.losses, self.challenger.losses, 1 + margin)
+        return contrast(self.champion.losses, self.challenger.losses, 1 + margin, self.largest)
 
     def to_json(self) -> dict[str, Any]:
         return {"champion": self.champion.to_json(), "challenger": self.challenger.to_json()}
 
 
-def live_arms(context: StepContext, champion: Promotion, challenger: Promotion) -> LiveArms | None:
+def live_arms(context: StepContext, loss: Loss, champion: Promotion, challenger: Promotion) -> LiveArms | None:
     """The arms at this run's as-of; None while the challenger has answered nobody."""
     contract = context.contract
-    loss = Loss.of(contract, "w")
     due_at = context.run.as_of - contract.label.due_after
     due, due_parameters = happened_by(contract, due_at, "label_due")
     answered = (
@@ -102,7 +120,7 @@ def live_arms(context: StepContext, champion: Promotion, challenger: Promotion) 
     sums = {"v": "v", "u": "u", "vv": "v * v", "uv": "u * v", "uu": "u * u"}
     answer = context.warehouse.query(
         f"WITH answered AS ({answered}), judged AS ({judged}), weighed AS ({weighed}) "
-        "SELECT arm, COUNT(*) AS answered, COUNT(v) AS n, COUNTIF(y = 1) AS positives, "
+        "SELECT arm, COUNT(*) AS answered, COUNT(v) AS n, COUNTIF(y = 1) AS positives, MAX(v) AS heaviest, "
         f"{', '.join(exact_sum(what, name) for name, what in sums.items())} FROM weighed GROUP BY arm",
         {
             **loss.parameters,
@@ -117,11 +135,20 @@ def live_arms(context: StepContext, champion: Promotion, challenger: Promotion) 
     arms = {
         row["arm"]: LiveArm(
             int(row["answered"]),
-            Arm(int(row["n"]), *(float(row[name] or 0.0) for name in sums)),
+            Arm(int(row["n"]), *_in_units(row, sums, loss.unit), float(row["heaviest"] or 0.0)),
             int(row["positives"]) if contract.task == "binary" else None,
         )
         for row in answer.to_pylist()
     }
     if "challenger" not in arms:
         return None
-    return LiveArms(arms.get("champion", LiveArm()), arms["challenger"])
+    nobody = LiveArm(positives=0 if contract.task == "binary" else None)
+    return LiveArms(arms.get("champion", nobody), arms["challenger"], loss.largest)
+
+
+def _in_units(
+    row: Mapping[str, Any], sums: Iterable[str], unit: float
+) -> tuple[float, float, float, float, float]:
+    """The sums of a row, of which those of losses, `u`, are in the label's own unit again."""
+    v, u, vv, uv, uu = (float(row[name] or 0.0) * unit ** name.count("u") for name in sums)
+    return v, u, vv, uv, uu

@@ -7,18 +7,20 @@ leaves it, however many were compared.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from caudal.event_time import happened_by
 from caudal.sql import quoted
 from caudal.tables import predictions_table, served_table, shadow_table, warehouse_table
-from monitor.losses import Loss, exact_sum
+from monitor.losses import exact_sum
 from monitor.sequential import Sums
 
 if TYPE_CHECKING:
     from caudal.promotions import Promotion
     from caudal.step import StepContext
+    from monitor.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Paired:
         champion, challenger: sums of losses.
         champion_squares, challenger_squares, products: sums of their squares and of their products.
         served: how many of the rows were scored by a server.
+        positives: how many of the labels are positive; None for tasks without a positive label.
+        largest: no loss is above it.
     """
 
     rows: int
@@ -38,11 +42,18 @@ class Paired:
     challenger_squares: float
     products: float
     served: int = 0
+    positives: int | None = None
+    largest: float = math.inf
 
     @property
     def fewest(self) -> int:
         """What is held against the fewest rows that decide."""
         return self.rows
+
+    @property
+    def rarer(self) -> int | None:
+        """How many labels are of the rarer class; None for tasks without a positive label."""
+        return None if self.positives is None else min(self.positives, self.rows - self.positives)
 
     @property
     def champion_mean(self) -> float:
@@ -55,26 +66,29 @@ class Paired:
     def advantage(self, margin: float) -> Sums:
         """Of (1 + margin) x the champion's loss - the challenger's, row by row."""
         weight = 1 + margin
+        squares = weight**2 * self.champion_squares - 2 * weight * self.products + self.challenger_squares
         return Sums(
             self.rows,
             weight * self.champion - self.challenger,
-            weight**2 * self.champion_squares - 2 * weight * self.products + self.challenger_squares,
+            max(squares, 0.0),
+            -self.largest,
+            weight * self.largest,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "served_rows": self.served,
+            "positives": self.positives,
             "champion_loss": self.champion_mean,
             "challenger_loss": self.challenger_mean,
         }
 
 
-def paired_losses(context: StepContext, champion: Promotion, challenger: Promotion) -> Paired:
+def paired_losses(context: StepContext, loss: Loss, champion: Promotion, challenger: Promotion) -> Paired:
     """The losses at this run's as-of, of rows that arrived since the challenger is on trial."""
     contract = context.contract
     predictions, shadow, served = predictions_table(contract), shadow_table(contract), served_table(contract)
-    loss = Loss.of(contract, "w")
     due_at = context.run.as_of - contract.label.due_after
     due, due_parameters = happened_by(contract, due_at, "label_due")
     batch = (
@@ -94,7 +108,8 @@ def paired_losses(context: StepContext, champion: Promotion, challenger: Promoti
         "QUALIFY ROW_NUMBER() OVER (PARTITION BY c.key ORDER BY c.event_time, c.`at`, c.id, s.`at`, s.id) = 1"
     )
     compared = (
-        f"SELECT n.served, {loss.sql('n.a', 'n.a_said')} AS a, {loss.sql('n.b', 'n.b_said')} AS b "
+        f"SELECT n.served, {loss.sql('n.a', 'n.a_said')} AS a, {loss.sql('n.b', 'n.b_said')} AS b, "
+        f"{loss.truth if contract.task == 'binary' else '0.0'} AS y "
         f"FROM pairs AS n JOIN {warehouse_table(contract).sql_name} AS w ON w.{quoted(contract.key)} = n.key "
         f"WHERE w._first_as_of > @since AND {loss.label} IS NOT NULL AND {due}"
     )
@@ -105,7 +120,7 @@ def paired_losses(context: StepContext, champion: Promotion, challenger: Promoti
         "pairs AS (SELECT * FROM found WHERE TRUE "
         "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY served DESC) = 1), "
         f"compared AS ({compared}) "
-        "SELECT COUNT(*) AS n, COUNTIF(served = 1) AS served, "
+        "SELECT COUNT(*) AS n, COUNTIF(served = 1) AS served, COUNTIF(y = 1) AS positives, "
         f"{', '.join(exact_sum(what, name) for name, what in sums.items())} FROM compared",
         {
             **loss.parameters,
@@ -118,5 +133,6 @@ def paired_losses(context: StepContext, champion: Promotion, challenger: Promoti
         },
     )
     (values,) = answer.to_pylist()
-    a, b, aa, bb, ab = (float(values[name] or 0.0) for name in sums)
-    return Paired(int(values["n"]), a, b, aa, bb, ab, int(values["served"]))
+    a, b, aa, bb, ab = (float(values[name] or 0.0) * loss.unit ** len(name) for name in sums)
+    positives = int(values["positives"]) if contract.task == "binary" else None
+    return Paired(int(values["n"]), a, b, aa, bb, ab, int(values["served"]), positives, loss.largest)

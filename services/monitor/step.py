@@ -79,7 +79,7 @@ def outcomes(context: StepContext) -> StepResult:
             judged = due_predictions(context, promotions, champion)
             measured += quality_of(context, package, judged)
             quality = deciding_figure(context, judged, measured)
-            tried = _trial(context, promotions, champion, measured)
+            tried = _trial(context, promotions, champion, package, measured)
         last = last_training(context, trainings)
         measured += of_training(context, last)
         facts = facts_of(context, champion, package, trainings, measured, tried)
@@ -117,13 +117,17 @@ def _drift(
 
 
 def _trial(
-    context: StepContext, promotions: Promotions, champion: Promotion, measured: list[Measurement]
+    context: StepContext,
+    promotions: Promotions,
+    champion: Promotion,
+    package: ModelPackage,
+    measured: list[Measurement],
 ) -> trial.Outcome | None:
     """Judges and concludes the trial of the challenger that there is; adds its figures."""
     challenger = promotions.challenger_at(context.run.as_of)
     if challenger is None:
         return None
-    outcome = trial.run_trial(context, champion, challenger)
+    outcome = trial.run_trial(context, package, champion, challenger)
     measured += trial.measurements(outcome)
     trial.conclude(context, promotions, champion, challenger, outcome)
     return outcome

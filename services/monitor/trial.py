@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
+from caudal.following import follow
 from caudal.identity import format_instant
 from caudal.promotions import Promotion, Promotions
-from caudal.tracking import Tracking
 from monitor.live_arms import LiveArms, live_arms
+from monitor.losses import Loss
 from monitor.measurements import Measurement
 from monitor.paired import Paired, paired_losses
 from monitor.sequential import Bounds, confidence_sequence
 
 if TYPE_CHECKING:
     from caudal.contract.monitoring import Trial
+    from caudal.package import ModelPackage
     from caudal.step import StepContext
 
 Verdict = Literal["promote", "drop", "go on"]
@@ -34,7 +36,7 @@ class Comparison:
     """What one comparison has shown.
 
     Attributes:
-        enough: it has the fewest rows that decide.
+        enough: it has the fewest rows that decide, and of each class of a binary task.
         difference: the challenger's advantage: the champion's mean loss less its own.
         within_margin: the same with the champion's loss raised by the margin.
     """
@@ -48,7 +50,8 @@ class Comparison:
         """Both bounds at a level, the tightest where each side has the fewest rows that decide."""
         tuned_for = trial.minimum_rows * (2 if isinstance(losses, LiveArms) else 1)
         return Comparison(
-            losses.fewest >= trial.minimum_rows,
+            losses.fewest >= trial.minimum_rows
+            and (losses.rarer is None or losses.rarer >= trial.minimum_of_each_class),
             confidence_sequence(losses.advantage(0.0), level, tuned_for),
             confidence_sequence(losses.advantage(trial.margin), level, tuned_for),
         )
@@ -106,24 +109,26 @@ def judge(paired: Paired, live: LiveArms | None, trial: Trial, lasted_too_long: 
     """
     if live is None:
         alone = Comparison.of(paired, trial, trial.level)
-        verdict, reason = _by_one(alone, paired.rows, trial, lasted_too_long)
+        verdict, reason = _by_one(alone, paired, trial, lasted_too_long)
         return Outcome(verdict, reason, "paired", paired, alone)
     each = 1 - (1 - trial.level) / 2
     by_pairs, by_arms = Comparison.of(paired, trial, each), Comparison.of(live, trial, each)
     decided_by: Literal["live", "paired"] = "live"
-    verdict, reason = _by_one(by_arms, live.fewest, trial, lasted_too_long)
+    verdict, reason = _by_one(by_arms, live, trial, lasted_too_long)
     reason = f"{reason}, by what came of live answers"
     if by_pairs.worse and verdict != "drop":
         decided_by, verdict = "paired", "drop"
         reason = "proven to be worse than the champion on the rows that both scored"
     elif lasted_too_long and not by_arms.enough and by_pairs.good_enough:
         # Too few were answered for the arms to be judged at all; what is known is the proof by pairs.
-        decided_by, (verdict, reason) = "paired", _by_one(by_pairs, paired.rows, trial, lasted_too_long)
+        decided_by, (verdict, reason) = "paired", _by_one(by_pairs, paired, trial, lasted_too_long)
         reason = f"{reason} on the rows that both scored; too few answers came due to judge the live arms"
     return Outcome(verdict, reason, decided_by, paired, by_pairs, live, by_arms)
 
 
-def _by_one(shown: Comparison, rows: int, trial: Trial, lasted_too_long: bool) -> tuple[Verdict, str]:
+def _by_one(
+    shown: Comparison, losses: Paired | LiveArms, trial: Trial, lasted_too_long: bool
+) -> tuple[Verdict, str]:
     """The verdict of one comparison, and why."""
     if shown.worse:
         return "drop", "proven to be worse than the champion"
@@ -131,17 +136,28 @@ def _by_one(shown: Comparison, rows: int, trial: Trial, lasted_too_long: bool) -
         if shown.difference.low > 0:
             return "promote", "proven to be better than the champion"
         return "promote", f"proven to lose at most {1 + trial.margin:g} times what the champion loses"
+    seen = f"{losses.fewest} rows"
+    if losses.rarer is not None and losses.rarer < trial.minimum_of_each_class:
+        seen = f"{seen} with {losses.rarer} of the rarer label"
     if lasted_too_long:
-        return "drop", f"not proven to be good enough after {rows} rows"
-    return "go on", f"{rows} rows decide nothing yet"
+        return "drop", f"not proven to be good enough after {seen}"
+    return "go on", f"{seen} decide nothing yet"
 
 
-def run_trial(context: StepContext, champion: Promotion, challenger: Promotion) -> Outcome:
-    """Judges the challenger that is on trial at this run's as-of."""
-    trial = context.contract.monitor.trial
-    paired = paired_losses(context, champion, challenger)
-    live = live_arms(context, champion, challenger)
-    return judge(paired, live, trial, context.run.as_of - challenger.as_of >= trial.at_most)
+def run_trial(context: StepContext, package: ModelPackage, champion: Promotion, challenger: Promotion) -> Outcome:
+    """Judges the challenger that is on trial at this run's as-of.
+
+    Args:
+        package: the champion's.
+    """
+    contract = context.contract
+    loss = Loss.of(contract, package, "w")
+    paired = paired_losses(context, loss, champion, challenger)
+    live = live_arms(context, loss, champion, challenger)
+    # No label of a row of the trial is due sooner.
+    judged_since = challenger.as_of + contract.label.due_after
+    trial = contract.monitor.trial
+    return judge(paired, live, trial, context.run.as_of - judged_since >= trial.at_most)
 
 
 def measurements(outcome: Outcome) -> list[Measurement]:
@@ -169,9 +185,10 @@ def measurements(outcome: Outcome) -> list[Measurement]:
 
 
 def _bounds(name: str, shown: Comparison, rows: int) -> Iterator[Measurement]:
-    yield Measurement(f"{name}_difference", shown.difference.mean, rows)
-    yield Measurement(f"{name}_difference_low", shown.difference.low, rows)
-    yield Measurement(f"{name}_difference_high", shown.difference.high, rows)
+    difference = shown.difference
+    for suffix, value in (("", difference.mean), ("_low", difference.low), ("_high", difference.high)):
+        if isfinite(value):
+            yield Measurement(f"{name}_difference{suffix}", value, rows)
 
 
 def conclude(
@@ -193,7 +210,7 @@ def conclude(
         commit=context.run.commit,
         request=f"{context.run.id}/trial",
     )
-    Tracking.of(context.environment).follow(context.contract.name, promotions)
+    follow(context.contract, context.environment, promotions)
 
 
 def _json(bounds: Bounds) -> dict[str, float | None]:

@@ -162,6 +162,18 @@ WINDOW = {"entity": "customer", "lengths": ["1d"], "values": {"count": "*"}}
             "minimum",
         ),
         ({"retrain": {"at_most_every": "9d", "at_least_every": "8d"}}, "retrain", "longer than", "exchange"),
+        (
+            {"retrain": {"at_least_every": "6d", "budget": None}},
+            "retrain",
+            "longer than",
+            "'at_most_every' of 6d or less; it is 7d",
+        ),
+        (
+            {"retrain": {"at_most_every": "1d", "at_least_every": "1d"}},
+            "retrain",
+            "asks for 90 trainings within 90d, and the budget allows 12",
+            "{trainings: 90, within: 90d}",
+        ),
     ],
 )
 def test_each_mistake_is_told_with_its_line_and_mend(

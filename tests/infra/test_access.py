@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caudal.cloud_names import FOLDERS as NAMED_FOLDERS
+from caudal.environment import VertexRegistry
 from caudal.tables import DATASETS as NAMED_DATASETS
 from infra.access.declarations import (
     DATASETS,
@@ -24,6 +26,7 @@ from infra.access.declarations import (
 from infra.access.deployers import DEPLOYERS
 from infra.access.grants import BUILDER, SCHEDULER, WORKFLOW, Grant, derive
 from infra.access.roles import ROLES, too_wide
+from infra.environments import Deployment
 from infra.main import UNITS
 from pipeline.steps import STEPS
 from tests.infra.support import ROOT, Stacks, resources
@@ -179,6 +182,7 @@ TOUCHES = {
     "predictions": {"predictions_table", "shadow_table", "served_table", "PREDICTIONS"},
     "monitoring": {"monitoring_table", "MONITORING"},
     "mlflow_server": {"Tracking"},
+    "model_registry": {"follow"},
 }
 
 
@@ -205,6 +209,29 @@ def test_what_a_units_code_touches_is_what_it_declares(unit: str) -> None:
         "undeclared": set(),
         "unused": set(),
     }
+
+
+def test_who_promotes_may_register_it_in_vertex_where_the_environment_has_a_registry(
+    grants: tuple[Grant, ...], deployments: dict[str, Deployment], synthesized: Callable[[Deployment], Stacks]
+) -> None:
+    """The trainer promotes what passed the gate, the monitor what won its trial."""
+    declared = load_declarations(ROOT)
+    added = set(derive(STEPS, declared, model_registry=True)) - set(grants)
+    assert {grant.key() for grant in added} == {
+        (unit, "roles/aiplatform.user", "project", "") for unit in ("trainer", "monitor")
+    }
+
+    dev = deployments["dev"]
+    registry = VertexRegistry(project=dev.cloud.project, region=dev.cloud.region, image="serving")
+    environment = dev.environment.model_copy(update={"model_registry": registry})
+    stacks = synthesized(replace(dev, environment=environment))
+    holders = {
+        resource["member"].split(":")[1].split("@")[0]
+        for _, kind, resource in members(stacks)
+        if kind == "google_project_iam_member" and resource["role"] == "roles/aiplatform.user"
+        and not resource["member"].startswith("$")
+    }  # fmt: skip
+    assert holders >= {"caudal-trainer", "caudal-monitor"}
 
 
 def test_every_service_folder_declares_what_it_touches() -> None:

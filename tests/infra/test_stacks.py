@@ -295,15 +295,29 @@ def test_names_are_within_googles_limits(deployments: dict[str, Deployment]) -> 
     assert all(len(names.serving(contract.name)) <= 49 for contract in deployments["prod"].contracts)
 
 
-def test_an_environment_that_disagrees_with_its_project_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("written", "instead", "said", "mend"),
+    [
+        (
+            "gs://caudal-dev-000000-models", "gs://elsewhere", "places.models is 'gs://elsewhere'",
+            "gs://caudal-dev-000000-models",
+        ),
+        (
+            "schedule:", "model_registry: {project: other, region: europe-west1, image: i}\nschedule:",
+            "model_registry.project is 'other'", "write 'caudal-dev-000000'",
+        ),
+    ],
+)  # fmt: skip
+def test_an_environment_that_disagrees_with_its_project_is_refused(
+    tmp_path: Path, written: str, instead: str, said: str, mend: str
+) -> None:
     (tmp_path / "environments").mkdir()
     (tmp_path / "contracts").mkdir()
     text = (ROOT / "environments" / "dev.yaml").read_text()
-    elsewhere = text.replace("gs://caudal-dev-000000-models", "gs://elsewhere")
-    (tmp_path / "environments" / "dev.yaml").write_text(elsewhere)
-    with pytest.raises(CaudalError, match=r"places\.models is 'gs://elsewhere'") as error:
+    (tmp_path / "environments" / "dev.yaml").write_text(text.replace(written, instead))
+    with pytest.raises(CaudalError, match=re.escape(said)) as error:
         load_deployment("dev", tmp_path)
-    assert "gs://caudal-dev-000000-models" in str(error.value)
+    assert mend in str(error.value)
 
 
 def test_a_laptops_environment_is_not_deployed() -> None:

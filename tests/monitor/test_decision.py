@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,6 +101,27 @@ def test_without_a_cool_down_a_refusal_still_does_not_loop() -> None:
     assert decided(eager, **again).withheld == "drift: nothing new to learn since the last training"
     assert decided(eager, **{**again, "new_rows": 1}).retrain
     assert not decided(eager, champion=False, last_training=NOW - timedelta(days=1), new_rows=0).retrain
+
+
+def test_a_contract_that_says_nothing_does_not_loop_under_an_alarm_that_stands() -> None:
+    """A run a day for a year, each with new rows and the alarm of the day before."""
+    retrain, trained = Retrain(), list[Any]()
+    for number in range(365):
+        now = NOW + timedelta(days=number)
+        facts = replace(
+            CALM,
+            as_of=now,
+            alarms=frozenset({"drift"}),
+            last_training=trained[-1] if trained else None,
+            trainings_within_budget=sum(when > now - timedelta(days=90) for when in trained),
+        )
+        if decide(facts, retrain, minimum_rows=2000).retrain:
+            trained.append(now)
+    assert min(later - earlier for earlier, later in pairwise(trained)) == timedelta(days=7)
+    most = max(sum(0 <= (b - a).days < 90 for b in trained) for a in trained)
+    assert most == 12
+    # It still learns, all year.
+    assert NOW + timedelta(days=365) - trained[-1] < timedelta(days=30)
 
 
 def test_a_used_up_budget_holds_whatever_asks() -> None:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, special, stats
 
 from monitor.sequential import Arm, Sums, confidence_sequence, contrast
 
 FIRST_LOOK, LAST = 200, 4000
 
 
-def sums(values: np.ndarray) -> Sums:
-    return Sums(len(values), float(values.sum()), float((values**2).sum()))
+def sums(values: np.ndarray, lowest: float = -math.inf, highest: float = math.inf) -> Sums:
+    return Sums(len(values), float(values.sum()), float((values**2).sum()), lowest, highest)
 
 
 def looks(values: np.ndarray, every: int = 50) -> list[Sums]:
@@ -91,6 +91,54 @@ def test_one_value_says_nothing() -> None:
     assert (bounds.low, bounds.high) == (-math.inf, math.inf)
 
 
+def test_values_that_do_not_differ_say_nothing_of_those_that_did_not_come() -> None:
+    bounds = confidence_sequence(sums(np.full(1000, 0.3)), 0.95, 500)
+    assert (bounds.low, bounds.high) == (-math.inf, math.inf)
+
+
+# Values in a known range
+
+
+def test_bounds_of_values_in_a_range_are_where_a_bet_against_the_mean_would_have_won() -> None:
+    """By the paper's process itself, over every value, with a root that is searched for."""
+    values = np.random.default_rng(8).beta(0.5, 3, 700) - 0.2
+    lowest, highest, alpha = -0.2, 0.8, 0.025
+
+    def low(x: np.ndarray, reach: float) -> float:
+        def wealth(mean: float) -> float:
+            slopes = 0.8 * 0.5 ** np.arange(12)
+            paths = [np.sum(s * (x - mean) / reach - (-np.log(1 - s) - s) * (x / reach) ** 2) for s in slopes]
+            return float(special.logsumexp(paths) - math.log(12) + math.log(alpha))
+
+        return float(optimize.brentq(wealth, x.mean() - 1, x.mean(), xtol=1e-13))
+
+    bounds = confidence_sequence(sums(values, lowest, highest), 0.95, 500)
+    assert bounds.mean == pytest.approx(values.mean())
+    assert bounds.low == pytest.approx(low(values, -lowest), abs=1e-9)
+    assert bounds.high == pytest.approx(-low(-values, highest), abs=1e-9)
+
+
+def test_a_rare_loss_that_has_not_come_yet_is_not_taken_for_one_that_never_comes() -> None:
+    """One row in 500 loses .5, the others gain a thousandth: the mean is 0."""
+    generator = np.random.default_rng(9)
+    fooled = asymptotically = 0
+    for _ in range(200):
+        values = np.where(generator.random(20_000) < 0.002, -0.499, 0.001)
+        seen = [values[:n] for n in range(500, len(values) + 1, 500)]
+        bounds = [confidence_sequence(sums(x, -1.0, 1.0), 0.95, 500) for x in seen]
+        fooled += any(b.low > 0 or b.high < 0 for b in bounds)
+        noise = [x + 1e-4 * np.tile([1, -1], len(x) // 2) for x in seen]
+        asymptotically += any(confidence_sequence(sums(x), 0.95, 500).low > 0 for x in noise)
+    assert fooled / 200 < 0.05
+    assert asymptotically / 200 > 0.3
+
+
+def test_a_range_costs_little_where_nothing_is_rare() -> None:
+    values = np.random.default_rng(10).uniform(-1, 1, 4000)
+    known, unknown = (confidence_sequence(x, 0.95, 500) for x in (sums(values, -1, 1), sums(values)))
+    assert 0.9 < (known.high - known.low) / (unknown.high - unknown.low) < 1.2
+
+
 # Two arms, as chance splits rows
 
 
@@ -98,6 +146,7 @@ def arm(values: np.ndarray, chances: np.ndarray) -> Arm:
     return Arm(
         len(values), (1 / chances).sum(), (values / chances).sum(), (1 / chances**2).sum(),
         (values / chances**2).sum(), (values**2 / chances**2).sum(),
+        (1 / chances).max(),
     )  # fmt: skip
 
 
@@ -127,6 +176,27 @@ def test_a_contrast_is_that_of_pseudo_outcomes_row_by_row(share: str, weight: fl
     assert found.variance == pytest.approx(expected.var(), rel=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("weight", [1.0, 1.02])
+def test_a_contrast_knows_the_range_of_rows_that_did_not_come(share: float, weight: float) -> None:
+    generator = np.random.default_rng(5)
+    second = generator.random(2000) < share
+    values = np.where(second, generator.beta(1, 9, 2000), generator.beta(1, 3, 2000))
+    first, other = values[~second], values[second]
+    arms = arm(first, np.full(len(first), 1 - share)), arm(other, np.full(len(other), share))
+    # By hand: what a row with the loss 0 or 1 would be in either arm.
+    m1, m2 = first.mean(), other.mean()
+    of_first = [weight * (m1 + (x - m1) / (1 - share)) - m2 for x in (0, 1)]
+    of_second = [weight * m1 - (m2 + (x - m2) / share) for x in (0, 1)]
+
+    found = contrast(*arms, weight, largest=1.0)
+
+    assert found.lowest == pytest.approx(min(of_first + of_second))
+    assert found.highest == pytest.approx(max(of_first + of_second))
+    unknown = contrast(*arms, weight)
+    assert (unknown.lowest, unknown.highest) == (-math.inf, math.inf)
+
+
 def test_with_one_share_a_contrast_is_the_difference_of_the_arms_means_with_welchs_variance() -> None:
     generator = np.random.default_rng(6)
     first, second = generator.gamma(2, 1, 8000), generator.gamma(2, 2, 2000)
@@ -139,7 +209,7 @@ def test_with_one_share_a_contrast_is_the_difference_of_the_arms_means_with_welc
 
 
 def test_an_arm_without_rows_says_nothing() -> None:
-    nobody = Arm(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    nobody = Arm(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     some = arm(np.ones(50), np.full(50, 0.5))
     for first, second in ((nobody, some), (some, nobody), (nobody, nobody)):
         bounds = confidence_sequence(contrast(first, second, 1.0), 0.95, 100)
@@ -175,7 +245,8 @@ def arms_at_looks(values: np.ndarray, second: np.ndarray, shares: np.ndarray, ev
     for n in range(every, len(values) + 1, every):
         a, b = first_sums[:, n - 1], second_sums[:, n - 1]
         if min(a[0], b[0]) >= FEWEST:
-            yield contrast(Arm(int(a[0]), *a[1:]), Arm(int(b[0]), *b[1:]), 1.0)
+            first, second_ = (Arm(int(one[0]), *one[1:], heaviest=10.0) for one in (a, b))
+            yield contrast(first, second_, 1.0)
 
 
 FEWEST = 200

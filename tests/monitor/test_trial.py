@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from caudal.contract.monitoring import Trial
+from caudal.environment import VertexRegistry
 from caudal.promotions import Promotion, Promotions
 from caudal.tables import shadow_table
 from monitor.live_arms import LiveArm, LiveArms
@@ -23,10 +25,10 @@ from tests.world import World, day, payments
 FEBRUARY, MARCH, APRIL = day("2026-02-01"), day("2026-03-01"), day("2026-04-01")
 
 
-def losses(champion: np.ndarray, challenger: np.ndarray) -> Paired:
+def losses(champion: np.ndarray, challenger: np.ndarray, positives: int | None = None) -> Paired:
     return Paired(
         len(champion), champion.sum(), challenger.sum(), (champion**2).sum(), (challenger**2).sum(),
-        (champion * challenger).sum(),
+        (champion * challenger).sum(), positives=positives, largest=1.0,
     )  # fmt: skip
 
 
@@ -69,6 +71,45 @@ def test_within_the_margin_a_challenger_that_is_no_worse_is_promoted() -> None:
 def test_nothing_is_decided_on_fewer_rows_than_the_minimum() -> None:
     assert judge(drawn(0.5, rows=499), None, Trial(minimum_rows=500), False).verdict == "go on"
     assert judge(drawn(0.5, rows=500), None, Trial(minimum_rows=500), False).verdict == "promote"
+
+
+@pytest.mark.parametrize("positives", [49, 951])
+def test_nothing_is_decided_on_fewer_rows_of_either_class_than_the_minimum(positives: int) -> None:
+    paired = replace(drawn(0.5, rows=1000), positives=positives)
+    waiting = judge(paired, None, Trial(), False)
+    assert (waiting.verdict, waiting.reason) == (
+        "go on",
+        "1000 rows with 49 of the rarer label decide nothing yet",
+    )
+    assert judge(paired, None, Trial(minimum_of_each_class=49), False).verdict == "promote"
+    given_up = judge(paired, None, Trial(), True)
+    assert given_up.reason == "not proven to be good enough after 1000 rows with 49 of the rarer label"
+
+
+def test_each_live_arm_needs_the_fewest_rows_of_either_class() -> None:
+    live = live_losses(BETTER, 4000)
+    few = replace(live, challenger=replace(live.challenger, positives=49))
+    assert judge(drawn(EVEN), live, Trial(margin=0), False).verdict == "promote"
+    assert judge(drawn(EVEN), few, Trial(margin=0), False).verdict == "go on"
+    assert judge(drawn(BETTER), few, Trial(margin=0), True).decided_by == "paired"
+
+
+def test_a_challenger_that_is_worse_on_positives_alone_is_not_promoted_before_they_come() -> None:
+    """The contract's own use: of 500 rows one is positive, and who scores lower is right about all others."""
+    generator = np.random.default_rng(31)
+    trial, promoted = Trial(margin=0), 0
+    for _ in range(100):
+        labels = generator.random(20_000) < 0.002
+        noise = generator.normal(0, 0.1, 20_000)
+        champion = np.where(labels, 0.2, 4e-4) * (1 + noise)
+        challenger = np.where(labels, 0.64 * (1 - noise), 0.0)
+        for n in range(500, len(labels) + 1, 500):
+            paired = losses(champion[:n], challenger[:n], int(labels[:n].sum()))
+            verdict = judge(paired, None, trial, False).verdict
+            if verdict != "go on":
+                promoted += verdict == "promote"
+                break
+    assert promoted / 100 < 0.05
 
 
 @pytest.fixture
@@ -147,13 +188,47 @@ def test_a_challenger_that_proves_worse_is_dropped_and_the_champion_stays(
     assert later["quality"]["rows"] > 100
 
 
+@pytest.mark.parametrize(("quality", "now"), [(0.3, "the challenger"), (-0.3, "the champion")])
+def test_vertex_ais_registry_follows_the_verdict_where_the_environment_has_one(
+    trying: tuple[World, Promotion, Promotion], monkeypatch: pytest.MonkeyPatch, quality: float, now: str
+) -> None:
+    world, champion, challenger = trying
+    score_both(world, champion, challenger, quality=quality)
+    settings = VertexRegistry(project="p", region="europe-west1", image="serving")
+    world.environment = world.environment.model_copy(update={"model_registry": settings})
+    followed = []
+
+    class Followed:
+        def follow(self, contract: str, promotions: Promotions) -> None:
+            followed.append((contract, promotions.head().version, promotions.challenger()))
+
+    monkeypatch.setattr("caudal.vertex_models.VertexModels.of", lambda _: Followed())
+    outcomes(world.context(APRIL))
+    chosen = champion if now == "the champion" else challenger
+    assert followed == [(world.contract.name, chosen.version, None)]
+
+
 def test_a_trial_without_rows_ends_when_its_time_is_up(trying: tuple[World, Promotion, Promotion]) -> None:
     world, champion, _ = trying
-    assert outcomes(world.context(day("2026-05-29")))["trial"]["verdict"] == "go on"
-    assert outcomes(world.context(day("2026-05-30")))["trial"]["verdict"] == "drop"
+    # Begun on March 1; 90 days from when a label of a row of the trial can first be due, 7 days later.
+    assert outcomes(world.context(day("2026-06-05")))["trial"]["verdict"] == "go on"
+    assert outcomes(world.context(day("2026-06-06")))["trial"]["verdict"] == "drop"
     head = ledger(world).head()
     assert head is not None
     assert head.version == champion.version
+
+
+def test_a_trial_whose_labels_are_due_late_is_not_over_before_the_first_of_them(
+    small_contract: Any, local_environment: Any
+) -> None:
+    world = World(small_contract({"label.due_after": "120d"}), local_environment)
+    rows = world.arrive(payments(1000, "2025-10-01"), FEBRUARY)
+    champion = world.promote(rows, FEBRUARY)
+    challenger = world.promote(rows, MARCH, role="challenger")
+    judged_from = day("2026-08-30")
+    score_both(world, champion, challenger, quality=0.3)
+    assert outcomes(world.context(day("2026-06-28")))["trial"]["verdict"] == "go on"
+    assert outcomes(world.context(judged_from))["trial"]["verdict"] == "promote"
 
 
 def test_no_training_starts_while_a_challenger_is_on_trial(trying: tuple[World, Promotion, Promotion]) -> None:
@@ -190,6 +265,83 @@ def test_other_labels_have_their_losses(small_contract: Any, local_environment: 
     found = outcomes(world.context(day("2026-05-01")))["trial"]["paired"]
     assert found["rows"] == 300
     assert found["champion_loss"] == pytest.approx(expected)
+
+
+ERRORS = ["thousandths", "ones", "hundreds of millions"]
+
+
+@pytest.fixture(params=[1e-3, 1.0, 1e8], ids=ERRORS)
+def measured_in(request: Any, small_contract: Any, local_environment: Any) -> tuple[World, float]:
+    """A regression whose label is in some unit."""
+    contract = small_contract(
+        {"columns.disputed": {"type": "number"}, "label.positive": None, "gate.metric": "rmse",
+         "monitor.quality.metric": "rmse"},
+        task="regression",
+    )  # fmt: skip
+    return World(contract, local_environment), request.param
+
+
+@pytest.mark.parametrize(("quality", "verdict"), [(0.5, "promote"), (1.0, "go on"), (2.0, "drop")])
+def test_a_regressions_trial_ends_alike_in_every_unit_of_its_label(
+    measured_in: tuple[World, float], quality: float, verdict: str
+) -> None:
+    world, unit = measured_in
+    count = 1500
+    generator = np.random.default_rng(41)
+    truth = generator.normal(0, 3, count) * unit
+    columns = payments(count, "2026-03-01", disputed=truth)
+    rows = world.arrive(columns, MARCH)
+    champion = world.promote(rows, FEBRUARY, metrics={"rmse": 1.1 * unit}, threshold=None)
+    challenger = world.promote(rows, day("2026-02-02"), role="challenger", threshold=None)
+    a, b = (truth + generator.normal(0, size, count) * unit for size in (1.0, quality))
+    half = count // 2
+    keys, times = columns["payment"], columns["paid_at"]
+    # Half is scored by batches, the other half answered by one of the two, which chance chose.
+    world.predicted(champion, keys[:half], times[:half], a[:half], MARCH)
+    world.predicted(challenger, keys[:half], times[:half], b[:half], MARCH, table=shadow_table(world.contract))
+    answered, second = np.arange(count) >= half, generator.random(count) < 0.5
+    for promotion, arm, scores, taken in (
+        (champion, "champion", a, answered & ~second), (challenger, "challenger", b, answered & second)
+    ):  # fmt: skip
+        chosen = np.flatnonzero(taken)
+        world.served(
+            promotion, np.array(keys)[chosen], times.take(chosen), scores[chosen], MARCH, arm=arm,
+            challenger=challenger, share=0.5,
+        )  # fmt: skip
+    world.contract = world.contract.model_copy(
+        update={"monitor": world.contract.monitor.model_copy(
+            update={"trial": Trial(margin=0, minimum_rows=300)})}
+    )  # fmt: skip
+
+    found = outcomes(world.context(day("2026-05-01")))["trial"]
+
+    assert (found["verdict"], found["decided_by"]) == (verdict, "live")
+    first, other = ((x[:half] - truth[:half]) ** 2 for x in (a, b))
+    assert found["paired"]["champion_loss"] == pytest.approx(first.mean(), rel=1e-6)
+    assert found["paired"]["challenger_loss"] == pytest.approx(other.mean(), rel=1e-6)
+    values = first - other
+    bounds = confidence_sequence(Sums(half, values.sum(), (values**2).sum()), 0.975, 300)
+    assert found["paired"]["difference"]["low"] == pytest.approx(bounds.low, rel=1e-5)
+    for arm, scores, taken in (("champion", a, answered & ~second), ("challenger", b, answered & second)):
+        expected = np.mean((scores[taken] - truth[taken]) ** 2)
+        assert found["live"][arm]["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_absurd_error_stops_neither_the_trial_nor_the_step(
+    measured_in: tuple[World, float],
+) -> None:
+    world, unit = measured_in
+    columns = payments(600, "2026-03-01", disputed=np.zeros(600))
+    rows = world.arrive(columns, MARCH)
+    champion = world.promote(rows, FEBRUARY, metrics={"rmse": unit}, threshold=None)
+    challenger = world.promote(rows, day("2026-02-02"), role="challenger", threshold=None)
+    plain = np.random.default_rng(42).normal(0, unit, 600)
+    absurd = np.where(np.arange(600) == 7, 1e30 * unit, plain)
+    world.predicted(champion, columns["payment"], columns["paid_at"], plain, MARCH)
+    world.predicted(
+        challenger, columns["payment"], columns["paid_at"], absurd, MARCH, table=shadow_table(world.contract)
+    )
+    assert outcomes(world.context(day("2026-05-01")))["trial"]["verdict"] == "go on"
 
 
 # By what came of live answers
@@ -248,7 +400,10 @@ def test_live_losses_are_those_of_each_arms_due_keys(trying: tuple[World, Promot
     assert live["difference"]["mean"] == pytest.approx(expected, abs=1e-8)
     shares = np.full(len(losses_), 0.25)
     values = pseudo_outcomes(losses_, known["second"], shares, 1.0)
-    bounds = confidence_sequence(Sums(len(values), values.sum(), (values**2).sum()), 0.975, 1000)
+    # A row that was answered by an arm with a chance of p weighs 1 / p: so far it could have been from the means.
+    m1, m2 = (losses_[taken].mean() for taken in (~known["second"], known["second"]))
+    reach = (m1 - m2 - (1 - m2) / 0.25, m1 - m2 + m2 / 0.25)
+    bounds = confidence_sequence(Sums(len(values), values.sum(), (values**2).sum(), *reach), 0.975, 1000)
     assert live["difference"]["low"] == pytest.approx(bounds.low, rel=1e-6)
     assert live["difference"]["high"] == pytest.approx(bounds.high, rel=1e-6)
     assert found["trial"]["decided_by"] == "live"
@@ -364,10 +519,10 @@ def live_losses(advantage: float, rows: int) -> LiveArms:
     values -= values.mean() - 0.17
 
     def one(x: np.ndarray) -> LiveArm:
-        sums = Arm(rows, 2.0 * rows, 2 * x.sum(), 4.0 * rows, 4 * x.sum(), 4 * (x**2).sum())
+        sums = Arm(rows, 2.0 * rows, 2 * x.sum(), 4.0 * rows, 4 * x.sum(), 4 * (x**2).sum(), 2.0)
         return LiveArm(rows, sums, rows // 10)
 
-    return LiveArms(one(values), one(values - advantage))
+    return LiveArms(one(values), one(values - advantage), largest=1.0)
 
 
 BETTER, EVEN, WORSE = 0.05, 0.0, -0.05
@@ -430,11 +585,12 @@ def verdicts(generator: np.random.Generator, noises: tuple[float, float], trial:
         x, y = a[:n][~second[:n]], b[:n][second[:n]]
         arms = [
             LiveArm(
-                len(v), Arm(len(v), len(v) / p, v.sum() / p, len(v) / p**2, v.sum() / p**2, (v**2).sum() / p**2)
+                len(v),
+                Arm(len(v), len(v) / p, v.sum() / p, len(v) / p**2, v.sum() / p**2, (v**2).sum() / p**2, 1 / p),
             )
             for v, p in ((x, 1 - share), (y, share))
         ]
-        found.append(judge(losses(a[:n], b[:n]), LiveArms(*arms), trial, False).verdict)
+        found.append(judge(losses(a[:n], b[:n]), LiveArms(*arms, largest=1.0), trial, False).verdict)
         if found[-1] != "go on":
             break
     return found

@@ -12,13 +12,13 @@ import pytest
 
 from .conftest import CONTRACT, Replayed, replay
 
-UNTIL = "2008-12-01"
+UNTIL = "2009-02-01"
 """By then the first challenger's trial is over."""
 
 
 @pytest.fixture(scope="module")
 def with_trials(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
-    """A replay of the sample's first seven months in which candidates go on trial."""
+    """A replay of the sample's first nine months in which candidates go on trial."""
     folder = tmp_path_factory.mktemp("rollout")
     sample = folder / "sample"
     sample.mkdir()

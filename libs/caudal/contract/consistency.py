@@ -12,10 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from caudal.contract.columns import KEY_TYPES, ORDERED_TYPES, VERSION_TYPES
 from caudal.contract.modelling import TASK_METRICS, XgboostParameters
 from caudal.contract.monitoring import LIVE_METRICS
+from caudal.contract.values import format_duration
 from caudal.yaml_document import Path
 
 if TYPE_CHECKING:
     from caudal.contract.contract import Contract
+    from caudal.contract.monitoring import Retrain
 
 
 @dataclass(frozen=True)
@@ -271,12 +273,25 @@ def _time_mismatches(contract: Contract) -> Iterator[Mismatch]:
             f"no training can use at most {train_on.latest} and at least {train_on.minimum} rows",
             "lower 'minimum', or raise 'latest'",
         )
-    most, least = contract.retrain.at_most_every, contract.retrain.at_least_every
-    if most is not None and least is not None and most > least:
+    yield from _schedule_mismatches(contract.retrain)
+
+
+def _schedule_mismatches(retrain: Retrain) -> Iterator[Mismatch]:
+    """A schedule that the pause or the budget does not leave room for; both have defaults."""
+    most, least, budget = retrain.at_most_every, retrain.at_least_every, retrain.budget
+    if least is None:
+        return
+    if most is not None and most > least:
+        mend = "exchange them: the first is the pause, the second the schedule"
+        if "at_most_every" not in retrain.model_fields_set:
+            mend = f"write an 'at_most_every' of {format_duration(least)} or less; it is {format_duration(most)}"
+        yield Mismatch(("retrain",), "'at_most_every' is longer than 'at_least_every'", mend)
+    if budget is not None and least * (budget.trainings + 1) < budget.within:
+        asked, within = budget.within // least, format_duration(budget.within)
         yield Mismatch(
             ("retrain",),
-            "'at_most_every' is longer than 'at_least_every'",
-            "exchange them: the first is the pause, the second the schedule",
+            f"the schedule asks for {asked} trainings within {within}, and the budget allows {budget.trainings}",
+            f"write 'budget: {{trainings: {asked}, within: {within}}}' or more, or a longer 'at_least_every'",
         )
 
 

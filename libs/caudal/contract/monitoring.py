@@ -189,12 +189,17 @@ class Trial(Section):
         level: of the confidence sequences of a trial together.
         margin: by which share of the champion's loss a challenger may be worse; 0 asks for proven superiority.
         minimum_rows: nothing is decided on fewer; with live answers, on fewer in either arm.
-        at_most: how long a trial lasts.
+        minimum_of_each_class: nothing is decided on fewer rows of either class of a binary task; with live
+            answers, on fewer in either arm. A proof asks for independent rows, and positives come in bunches: of
+            one stolen card, one broken terminal.
+        at_most: how long a trial lasts, counted from when the first of its labels can be due: `label.due_after`
+            after it began.
     """
 
     level: float = Field(default=0.95, gt=0.5, lt=1)
     margin: float = Field(default=0.02, ge=0)
     minimum_rows: int = Field(default=500, ge=100)
+    minimum_of_each_class: int = Field(default=50, ge=0)
     at_most: Duration = Field(default="90d", validate_default=True)
 
 
@@ -208,7 +213,9 @@ class Monitor(Section):
         fresh_within: the newest event that is not after the as-of may be so old; where none ever came, the
             contract's first run may lie so far back. No alarm when absent.
         remind_every: an alarm that stands is told when it begins and when it ends, and again after each such time.
-        false_alarms: the false discovery rate (Benjamini-Hochberg) over all that one run tests feature by feature.
+        false_alarms: the false discovery rate (Benjamini-Hochberg) over all that a step tests feature by feature.
+            A run has two such steps, `inputs` and `outcomes`: when nothing has changed, the chance that either
+            raises such an alarm is at most twice this.
     """
 
     drift: Drift = Drift()
@@ -241,25 +248,28 @@ class Budget(Section):
         within: in any stretch of this length.
     """
 
-    trainings: int = Field(gt=0)
-    within: Duration
+    trainings: int = Field(default=12, gt=0)
+    within: Duration = Field(default="90d", validate_default=True)
 
 
 class Retrain(Section):
     """Which events lead to a retraining, and how often at most and at least.
+
+    An alarm that stands asks for a training in every run. The pause and the budget keep that from being a loop.
 
     Attributes:
         on: the triggers that count. `drift` is drift of a feature, of a class or of the predictions, `code` a
             change of the trainer's code or of the contract's sections that decide the model since the last
             training that did not fail.
         new_rows: `new_data` is so many labels that became due since the last training that did not fail.
-        at_most_every: no training follows another within this time, whatever came of the other.
+        at_most_every: no training follows another within this time, whatever came of the other; `null` for no
+            pause.
         at_least_every: the schedule: a training follows at the latest after this time, a failed one not counted.
-        budget: a bound on what trainings may cost; none when absent.
+        budget: a bound on what trainings may cost; `null` for none.
     """
 
     on: tuple[Trigger, ...] = ("drift", "quality", "new_data", "code")
     new_rows: int = Field(default=1000, gt=0)
-    at_most_every: Duration | None = None
+    at_most_every: Duration | None = Field(default="7d", validate_default=True)
     at_least_every: Duration | None = None
-    budget: Budget | None = None
+    budget: Budget | None = Budget()
