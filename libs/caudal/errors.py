@@ -85,6 +85,14 @@ class WarehouseFailed(CaudalError):
     """The warehouse refused or could not finish a job; nothing of it was kept."""
 
 
+class CommitConflict(CaudalError):
+    """The warehouse has moved on since a commit was planned; nothing of the commit was kept."""
+
+
+class TooManyDays(CaudalError):
+    """Rows lie on more days than a table can have partitions."""
+
+
 class UnsupportedSql(CaudalError):
     """A query is outside the subset of SQL that both warehouses run alike."""
 

@@ -253,8 +253,20 @@ class DuckDBWarehouse(Warehouse):
             ).fetchone()
             if made:
                 return False
+            found = cursor.execute(
+                f"SELECT DISTINCT commit_id FROM {_name(covered_table())} WHERE contract = $contract",
+                {"contract": commit.contract},
+            ).fetchall()
+            if {name for (name,) in found} != set(commit.after):
+                raise commit.conflict()
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
+            # A load is covered once: a commit that works it out anew takes it over.
+            cursor.execute(
+                f"DELETE FROM {_name(covered_table())} WHERE contract = $contract "
+                "AND load_id IN (SELECT unnest($loads::VARCHAR[]))",
+                {"contract": commit.contract, "loads": list(commit.covered)},
+            )
             cursor.execute(
                 f"INSERT INTO {_name(covered_table())} SELECT $contract, unnest($loads::VARCHAR[]), $id",
                 {**identity, "loads": list(commit.covered)},
