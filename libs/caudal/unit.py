@@ -73,12 +73,24 @@ def run_step(step: str, function: Callable[[StepContext], Result], context: Step
     try:
         result = function(context)
     except CaudalError as error:
-        context.storage.write_json(error_uri, {"error": str(error)})
+        record_error(context, step, error)
         raise
     if result is not None:
         context.storage.write_json(context.run.step_uri(step), result)
         context.storage.delete(error_uri)
     return result
+
+
+def record_error(context: StepContext, step: str, error: CaudalError, *, final: bool = True) -> None:
+    """Says beside a run's results what a step failed of, for a workflow that can't catch it.
+
+    Args:
+        context: the run.
+        step: the step's name.
+        error: what a person must mend.
+        final: whether another attempt would fail alike, so that the workflow makes none.
+    """
+    context.storage.write_json(context.run.error_uri(step), {"error": str(error), "final": final})
 
 
 def main(unit: str, steps: Mapping[str, UnitStep], argv: Sequence[str] | None = None) -> int:

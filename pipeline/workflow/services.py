@@ -129,7 +129,8 @@ def failure_workflows() -> Subworkflows:
     An error is a map with a `message`; with `final` when another attempt would fail alike.
     """
     raised = {"message": "${message}", "final": "${final}", "tags": ["StepFailed"]}
-    recorded = {"message": "${recorded.value.error}", "final": True, "tags": ["StepFailed"]}
+    final = '${default(map.get(recorded.value, "final"), true)}'
+    recorded = {"message": "${recorded.value.error}", "final": final, "tags": ["StepFailed"]}
     raise_failure = subworkflow(
         ["folder", "step", "message", "final"],
         call("look", "read_object", "recorded", name='${folder + "/" + step + ".error"}'),

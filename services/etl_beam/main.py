@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, 
 from apache_beam.runners.runner import PipelineResult
 
 from caudal.errors import CaudalError
-from caudal.unit import open_context
+from caudal.unit import open_context, record_error
 from etl_beam.options import EtlOptions
 from etl_beam.step import prepare
 
@@ -31,10 +31,12 @@ def submit(argv: Sequence[str]) -> PipelineResult:
     assert config is not None
     assert run is not None
     context = open_context(config, run)
+    # What an earlier attempt recorded says nothing of this one.
+    context.storage.delete(context.run.error_uri("etl"))
     try:
         graph = prepare(context, shards=int(parameters["shards"]) if parameters["shards"] else None)
     except CaudalError as error:
-        context.storage.write_json(context.run.error_uri("etl"), {"error": str(error)})
+        record_error(context, "etl", error)
         raise
     options = PipelineOptions([*context.environment.etl.options, *argv])
     # The transforms lie in modules that the image holds; nothing of this one travels with the graph.
