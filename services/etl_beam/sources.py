@@ -241,18 +241,18 @@ def gained_moments(job: OpenJob, entity: str) -> tuple[str, Parameters]:
 def moving_rows(job: OpenJob, days: Days | None) -> tuple[str, Parameters]:
     """A WITH clause: the keys that the run touches, and the rows that may come, go or change in the warehouse.
 
-    The rows have the windows' entities, and their instant as `_moment`. Without windows only rows that stand in
+    The rows have their instant, as `_moment`, and the windows' entities. Without windows only rows that stand in
     the warehouse matter.
 
     Args:
         job: the job.
-        days: where the rows lie that stand in the warehouse, when that is known.
+        days: where the rows lie that stand in the warehouse; without them all of it is read, and no entity.
     """
     contract, plan = job.contract, job.plan
     touching, parameters = _of_loads(plan, "g", "touching", [*plan.new, *plan.displaced])
 
     def moments(alias: str) -> str:
-        entities = "".join(f"{alias}.`{group.entity}`, " for group in job.windows)
+        entities = "".join(f"{alias}.`{group.entity}`, " for group in job.windows if days is not None)
         return f"SELECT {entities}CAST({alias}.`{contract.event_time}` AS TIMESTAMP) AS {_MOMENT}"
 
     lake, key = f"FROM {_lake(contract)} AS g", f"`{contract.key}`"
