@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
@@ -56,16 +56,12 @@ _WRITTEN = pa.array([State.NEW, State.REFRESHED], pa.int8())
 _MAY_PASS = (WarehouseBusy, WarehouseFailed, CommitConflict)
 """Errors that another attempt of the step may not meet again."""
 
-Produced = TypeVar("Produced")
 
-
-def _told(
-    process: Callable[[Any, Any], Iterable[Produced] | None],
-) -> Callable[[Any, Any], Iterator[Produced]]:
+def _told(process: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
     """Records the typed error of which a transform fails: from a runner comes only that the job has failed."""
 
     @wraps(process)
-    def telling(self: _JobDoFn, element: Any) -> Iterator[Produced]:
+    def telling(self: _JobDoFn, element: Any) -> Iterator[Any]:
         try:
             yield from process(self, element) or ()
         except CaudalError as error:
