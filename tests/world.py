@@ -27,6 +27,7 @@ from caudal.step import Run, StepContext
 from caudal.tables import (
     Table,
     contract_tables,
+    covered_table,
     monitoring_table,
     predictions_table,
     served_table,
@@ -101,7 +102,9 @@ class World:
         rows = pa.Table.from_arrays(arrays, schema=table.schema)
         self._load(table, rows, f"arrival-{self.loads}")
         load_id = f"load{self.loads}"
-        self.warehouse.commit(Commit(load_id, self.contract.name, (), (load_id,), as_of))
+        before = self.warehouse.query(f"SELECT DISTINCT commit_id FROM {covered_table().sql_name}")
+        after = tuple(before.column("commit_id").to_pylist())
+        self.warehouse.commit(Commit(load_id, self.contract.name, (), (load_id,), as_of, after))
         return rows
 
     def promote(

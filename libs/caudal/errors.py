@@ -97,6 +97,16 @@ class RowsRefused(CaudalError):
     """The warehouse refused staged rows for what is in them; nothing of them was kept."""
 
 
+class CommitConflict(CaudalError):
+    """The warehouse has moved on since a commit was planned; nothing of the commit was kept."""
+
+    transient = True
+
+
+class TooManyDays(CaudalError):
+    """Rows lie on more days than a table can have partitions."""
+
+
 class UnsupportedSql(CaudalError):
     """A query is outside the subset of SQL that both warehouses run alike."""
 

@@ -18,6 +18,9 @@ PREDICTIONS = "predictions"
 MONITORING = "monitoring"
 DATASETS = (LAKE, WAREHOUSE, PREDICTIONS, MONITORING)
 
+MOST_PARTITIONS = 10_000
+"""A partitioned table of BigQuery has no more: https://cloud.google.com/bigquery/quotas#partitioned_tables."""
+
 _UTC = pa.timestamp("us", tz="UTC")
 
 LINEAGE = (

@@ -130,11 +130,8 @@ def failure_workflows() -> Subworkflows:
     goes before what its service says (`caudal.unit.record_error`).
     """
     raised = {"message": "${message}", "final": "${final}", "tags": ["StepFailed"]}
-    recorded = {
-        "message": "${recorded.value.error}",
-        "final": "${recorded.value.final}",
-        "tags": ["StepFailed"],
-    }
+    final = '${default(map.get(recorded.value, "final"), true)}'
+    recorded = {"message": "${recorded.value.error}", "final": final, "tags": ["StepFailed"]}
     raise_failure = subworkflow(
         ["folder", "step", "message", "final"],
         call("look", "read_object", "recorded", name='${folder + "/" + step + ".error"}'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Job:
         commit: the identity under which the run's folder holds the plan.
         shards: how many shards a shuffle has.
         slices: entities that are cut into slices of time (`etl_beam.slices`).
+        days: between which rows may come, go or change, as ISO dates (`etl_beam.sources.moving_days`).
     """
 
     contract: str
@@ -43,6 +45,7 @@ class Job:
     commit: str
     shards: int = 1
     slices: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
+    days: tuple[str, str] | None = None
 
     @staticmethod
     def of(context: StepContext, plan: Plan, shards: int) -> Job:
@@ -65,6 +68,9 @@ class OpenJob:
     def __init__(self, job: Job) -> None:
         self.shards = job.shards
         self.slices = dict(job.slices)
+        self.days = (
+            None if job.days is None else (date.fromisoformat(job.days[0]), date.fromisoformat(job.days[1]))
+        )
         self.context = StepContext(
             parse_contract(job.contract), parse_environment(job.environment), Run.from_json(json.loads(job.run))
         )

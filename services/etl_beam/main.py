@@ -31,6 +31,8 @@ def submit(argv: Sequence[str]) -> PipelineResult:
     assert config is not None
     assert run is not None
     context = open_context(config, run)
+    # What an earlier attempt recorded says nothing of this one.
+    context.storage.delete(context.run.error_uri("etl"))
     try:
         graph = prepare(context, shards=int(parameters["shards"]) if parameters["shards"] else None)
     except CaudalError as error:

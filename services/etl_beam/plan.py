@@ -5,7 +5,8 @@ The plan is written into the run's folder before the pipeline starts, under the 
     <run>/etl/<commit>/plan.json     what is read
     <run>/etl/<commit>/result.json   what came of it, written just before the commit
 
-An attempt that finds its commit made returns the recorded result; otherwise it follows the recorded plan.
+An attempt that finds its commit made returns the recorded result; otherwise it follows the recorded plan, as long
+as the warehouse is as the plan found it. Once another run has committed, a new plan is made, which may be empty.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Plan:
     """What one run transforms.
 
     Attributes:
-        commit: the identity of the commit, which follows from the loads.
+        commit: the identity of the commit, which follows from the loads and the as-of that new keys are given.
+        after: ids of the commits that cover loads, sorted: what this one is worked out from.
         as_of: of the run.
         new: ids of the loads whose rows are the lake's gain, sorted.
         new_rows: the rows that they hold.
@@ -52,6 +54,7 @@ class Plan:
     """
 
     commit: str
+    after: tuple[str, ...]
     as_of: str
     new: tuple[str, ...]
     new_rows: int
@@ -63,25 +66,28 @@ class Plan:
     @property
     def first_run(self) -> bool:
         """Whether the warehouse is still empty, so that there is nothing to compare the gain with."""
-        return len(self.new) == len(self.loads)
+        return not self.after
+
+    def landed(self, load_ids: Iterable[str]) -> tuple[datetime, datetime]:
+        """The earliest and the latest landing of some loads, of which there is one at least."""
+        landings = [parse_instant(self._landings[load_id]) for load_id in load_ids]
+        return min(landings), max(landings)
 
     @cached_property
-    def landed(self) -> tuple[datetime, datetime]:
-        """The earliest and the latest landing of a new load."""
-        new = frozenset(self.new)
-        landed = [parse_instant(load.landed_at) for load in self.loads if load.load_id in new]
-        return min(landed), max(landed)
+    def _landings(self) -> dict[str, str]:
+        return {load.load_id: load.landed_at for load in self.loads}
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Plan:
-        names = ("new", "superseded", "displaced")
+        names = ("after", "new", "superseded", "displaced")
         return Plan(
             **{
                 **value,
-                **{name: tuple(value[name]) for name in names},
+                # A plan of before 2026-11-26 does not say after what it comes.
+                **{name: tuple(value.get(name, ())) for name in names},
                 "loads": tuple(Load(**load) for load in value["loads"]),
             }
         )
@@ -93,21 +99,23 @@ def folder(run: Run, commit: str, *parts: str) -> str:
 
 
 def recorded_result(context: StepContext, plan: Plan) -> dict[str, Any] | None:
-    """What the run has come to, when its commit is made."""
-    if plan.commit not in _covered(context).values():
+    """What the run has come to, when it has made its commit."""
+    if not _committed(context, plan.commit, _covered(context)):
         return None
-    result: dict[str, Any] = context.storage.read_json(folder(context.run, plan.commit, "result.json"))
+    result: dict[str, Any] = context.storage.read_json(_result_uri(context, plan.commit))
     return result
 
 
 def fix_plan(context: StepContext) -> Plan:
-    """The plan that this run follows: the one that an earlier attempt recorded, or else a new one."""
+    """The plan that this run follows: the one that an earlier attempt recorded, or else a new one.
+
+    A recorded plan counts when this run has made its commit, or still can.
+    """
     covered = _covered(context)
+    after = _commits(covered)
     for commit in context.storage.names(join(context.run.uri, "etl")):
         plan = _read(context.storage, folder(context.run, commit, "plan.json"))
-        if plan is not None and (
-            commit in covered.values() or not any(load_id in covered for load_id in plan.new)
-        ):
+        if plan is not None and (_committed(context, commit, covered) or plan.after == after):
             return plan
     plan = make_plan(
         LoadLedger(context.storage, context.environment.ledger(context.contract.name, "loads")).done(),
@@ -141,7 +149,8 @@ def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], con
     }
     new = tuple(sorted(loads.keys() - covered.keys()))
     return Plan(
-        commit=digest("commit", context.contract.name, new)[:SHORT],
+        commit=digest("commit", context.contract.name, format_instant(context.run.as_of), new)[:SHORT],
+        after=_commits(covered),
         as_of=format_instant(context.run.as_of),
         new=new,
         new_rows=sum(loads[load_id]["rows"] for load_id in new),
@@ -163,6 +172,19 @@ def _age(load: Mapping[str, Any]) -> tuple[datetime, str]:
 
 def _read(storage: Storage, uri: str) -> Plan | None:
     return Plan.from_json(storage.read_json(uri)) if storage.exists(uri) else None
+
+
+def _result_uri(context: StepContext, commit: str) -> str:
+    return folder(context.run, commit, "result.json")
+
+
+def _committed(context: StepContext, commit: str, covered: Mapping[str, str]) -> bool:
+    """Whether this run made a commit. Until 2026-11-26 two runs could share one, and only one has its result."""
+    return commit in covered.values() and context.storage.exists(_result_uri(context, commit))
+
+
+def _commits(covered: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(set(covered.values())))
 
 
 def _covered(context: StepContext) -> dict[str, str]:

@@ -56,6 +56,7 @@ def finish(job: OpenJob, facts: Facts) -> dict[str, Any]:
         publications = Publications(context.storage, context.environment, context.contract)
         publications.publish(context.warehouse, plan.commit, context.run.as_of)
     context.storage.write_json(context.run.step_uri("etl"), result)
+    context.storage.delete(context.run.error_uri("etl"))
     for left in list(context.storage.objects(_staging(job))):
         context.storage.delete(left.uri)
     return result
@@ -95,8 +96,8 @@ def _commit(job: OpenJob, facts: Facts) -> Commit:
         )
     if facts.rejects:
         replacements.append(Replacement(rejected_table(job.contract), tuple(facts.rejects)))
-    as_of = job.context.run.as_of
-    return Commit(job.plan.commit, job.contract.name, tuple(replacements), job.plan.new, as_of)
+    plan, as_of = job.plan, job.context.run.as_of
+    return Commit(plan.commit, job.contract.name, tuple(replacements), plan.new, as_of, plan.after)
 
 
 def _staging(job: OpenJob) -> str:

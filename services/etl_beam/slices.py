@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from caudal.tables import warehouse_table
 from etl_beam.hashing import hash_column
-from etl_beam.sources import gained_moments, moving_rows, within_reach
+from etl_beam.sources import gained_moments, moving_rows, reached_days, within_days, within_reach
 
 if TYPE_CHECKING:
     from etl_beam.job import OpenJob
@@ -30,17 +30,20 @@ def find_slices(job: OpenJob) -> Slices:
 
 def _of_entity(job: OpenJob, group: EntityWindows) -> tuple[tuple[int, int], ...]:
     rows, parameters = gained_moments(job, group.entity)
-    if not job.plan.first_run:
-        _, moving = moving_rows(job, [])
+    moving = ""
+    days = reached_days(job, group)
+    if days is not None:
+        moving, more = moving_rows(job, job.days)
         join, near = within_reach(job, group, "b")
+        limited, limits = within_days("w", "read", days)
         rows += (
             f" UNION ALL SELECT w.`{group.entity}` AS entity, "
             f"CAST(w.`{job.contract.event_time}` AS TIMESTAMP) AS t "
-            f"FROM {warehouse_table(job.contract).sql_name} AS w {join} WHERE {near}"
+            f"FROM {warehouse_table(job.contract).sql_name} AS w {join} WHERE {limited} AND {near}"
         )
-        parameters = {**parameters, **moving}
+        parameters = {**parameters, **more, **limits}
     found = job.warehouse.query(
-        f"SELECT h.entity, COUNT(*) AS n, MIN(h.t) AS first, MAX(h.t) AS last FROM ({rows}) AS h "
+        f"{moving} SELECT h.entity, COUNT(*) AS n, MIN(h.t) AS first, MAX(h.t) AS last FROM ({rows}) AS h "
         "WHERE h.entity IS NOT NULL GROUP BY h.entity HAVING COUNT(*) > @most",
         {**parameters, "most": ROWS_A_SLICE},
     )

@@ -1,18 +1,24 @@
-"""Where a run's rows come from: three queries, split into streams that workers read side by side."""
+"""Where a run's rows come from: three queries, split into streams that workers read side by side.
+
+The lake is partitioned by landing and the warehouse by event date, so every query names the landings of the loads
+and the days that it looks for, as values: BigQuery then reads no other partitions. The days follow from one look
+for the touched keys in all of the warehouse (`moving_days`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from caudal.errors import TooManyDays
 from caudal.event_time import INSTANT
-from caudal.tables import covered_table, lake_table, warehouse_table
+from caudal.tables import MOST_PARTITIONS, covered_table, lake_table, warehouse_table
 from caudal.warehouse import ReadStream
-from etl_beam.checks import UNPARSED, event_bounds
+from etl_beam.checks import FIRST_DAY, LAST_DAY, UNPARSED, event_bounds
 from etl_beam.rows import FIRST, ROW, window_features, with_load_index
 
 if TYPE_CHECKING:
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
     from etl_beam.plan import Plan
     from etl_beam.windows import EntityWindows
 
+Days = tuple[date, date]
+"""A first and a last day, both included."""
+
 ROWS_A_STREAM = 1_000_000
 LEAST_AT_ONCE, MOST_AT_ONCE = 131_072, 2_000_000
 ROWS_A_SLICE = 2_000
@@ -29,6 +38,10 @@ ROWS_A_SLICE = 2_000
 costs of some 0.5 KB. The bounds keep the memory of a reader within reason."""
 
 _A_DAY = timedelta(days=1)
+_DAY_US = 86_400 * 10**6
+
+# Names within a query, which no column of a contract can have.
+_TOUCHED, _MOVING, _MOMENT = "_touched", "_moving", "_moment"
 
 
 class Source(StrEnum):
@@ -105,42 +118,111 @@ def _lake(contract: Contract) -> str:
     return lake_table(contract).sql_name
 
 
-def _gain(job: OpenJob) -> tuple[str, Parameters] | None:
-    first, last = job.plan.landed
+def _of_loads(plan: Plan, alias: str, name: str, load_ids: Sequence[str]) -> tuple[str, Parameters]:
+    """A condition for the lake's rows of some loads, within the partitions in which they landed."""
+    landed, parameters = _landed(plan, alias, name, load_ids)
     return (
-        f"SELECT {_columns(job.contract, Source.GAIN, 'g')} FROM {_lake(job.contract)} AS g "
-        "WHERE g._load_id IN (SELECT l FROM UNNEST(@loads) AS l) "
-        "AND g._ingested_at >= @first AND g._ingested_at <= @last",
-        {"loads": job.plan.new, "first": first, "last": last},
+        f"{alias}._load_id IN (SELECT l FROM UNNEST(@{name}) AS l) AND {landed}",
+        {**parameters, name: load_ids},
+    )
+
+
+def _landed(plan: Plan, alias: str, name: str, load_ids: Iterable[str]) -> tuple[str, Parameters]:
+    first, last = plan.landed(load_ids)
+    return (
+        f"{alias}._ingested_at >= @{name}_first AND {alias}._ingested_at <= @{name}_last",
+        {f"{name}_first": first, f"{name}_last": last},
+    )
+
+
+def _gain(job: OpenJob) -> tuple[str, Parameters] | None:
+    new, parameters = _of_loads(job.plan, "g", "new", job.plan.new)
+    return (
+        f"SELECT {_columns(job.contract, Source.GAIN, 'g')} FROM {_lake(job.contract)} AS g WHERE {new}",
+        parameters,
     )
 
 
 def _standing(job: OpenJob) -> tuple[str, Parameters] | None:
-    """Rows of the warehouse whose key the run touches, and those within reach of a row that may come or go.
-
-    A first query finds the days between which all of them lie, so that BigQuery need not look at other partitions.
-    """
+    """Rows of the warehouse whose key the run touches, and those within reach of a row that may come or go."""
     contract = job.contract
-    moments, parameters = moving_rows(job, [])
-    found = job.warehouse.query(f"SELECT MIN(m.t) AS first, MAX(m.t) AS last FROM ({moments}) AS m", parameters)
-    first, last = found["first"][0].as_py(), found["last"][0].as_py()
-    if first is None:
+    if job.days is None:
         return None
-    reach = timedelta(microseconds=max((group.reach for group in job.windows), default=0))
-    joins, near = [], [f"w.`{contract.key}` IN ({_touched_keys(contract)})"]
+    moving, parameters = moving_rows(job, job.days)
+    near, reach = [f"w.`{contract.key}` IN (SELECT t.`{contract.key}` FROM {_TOUCHED} AS t)"], 0
+    joins = []
     for number, group in enumerate(job.windows):
         join, condition = within_reach(job, group, f"b{number}")
         joins.append(join)
         near.append(condition)
+        reach = max(reach, group.reach)
+    days, limits = within_days("w", "read", _widened(job.days, reach))
+    columns = _columns(contract, Source.STANDING, "w")
     return (
-        f"SELECT {_columns(contract, Source.STANDING, 'w')} FROM {warehouse_table(contract).sql_name} AS w "
-        f"{' '.join(joins)} WHERE w._event_date >= @from_day AND w._event_date <= @to_day "
-        f"AND ({' OR '.join(near)})",
-        {
-            **parameters,
-            "from_day": (first - reach).date() - _A_DAY,
-            "to_day": (last + reach).date() + _A_DAY,
-        },
+        f"{moving} SELECT {columns} FROM {warehouse_table(contract).sql_name} AS w "
+        f"{' '.join(joins)} WHERE {days} AND ({' OR '.join(near)})",
+        {**parameters, **limits},
+    )
+
+
+def moving_days(job: OpenJob) -> Days | None:
+    """The days between which all rows lie that may come to the warehouse, leave it or change; None without any.
+
+    The only query that looks for keys in all of the warehouse.
+    """
+    if not job.plan.new or job.plan.first_run:
+        return None
+    moving, parameters = moving_rows(job, None)
+    found = job.warehouse.query(
+        f"{moving} SELECT MIN(m.{_MOMENT}) AS first, MAX(m.{_MOMENT}) AS last FROM {_MOVING} AS m", parameters
+    )
+    first, last = found["first"][0].as_py(), found["last"][0].as_py()
+    # A day counts in the contract's time zone, and a moment in UTC.
+    return None if first is None else _widened((first.date(), last.date()), _DAY_US)
+
+
+def check_days(job: OpenJob) -> None:
+    """Makes sure that the days of the lake's gain can be partitions of one table.
+
+    They are counted in UTC, so a time zone may add or take a few. A table that outgrows the limit over many runs
+    is found by BigQuery itself, in the commit.
+
+    Raises:
+        TooManyDays: they can't.
+    """
+    if job.plan.new_rows <= MOST_PARTITIONS:
+        return
+    rows, parameters = gained_moments(job, job.contract.key)
+    found = job.warehouse.query(
+        "SELECT COUNT(DISTINCT CAST(n.t AS DATE)) AS days, MIN(n.t) AS first, MAX(n.t) AS last "
+        f"FROM ({rows}) AS n",
+        parameters,
+    )
+    [days] = found["days"].to_pylist()
+    if days > MOST_PARTITIONS:
+        first, last = found["first"][0].as_py().date(), found["last"][0].as_py().date()
+        raise TooManyDays(
+            f"the new rows lie on {days:,} days from {first} to {last}, and a table has at most "
+            f"{MOST_PARTITIONS:,} (27 years)",
+            where=f"{_lake(job.contract)}, column '{job.contract.event_time}'",
+            mend="correct the event times if they are wrong; else land files of fewer years, the newest",
+        )
+
+
+def within_days(alias: str, name: str, days: Days) -> tuple[str, Parameters]:
+    """A condition for the warehouse's rows within some days, both included."""
+    return (
+        f"{alias}._event_date >= @{name}_from AND {alias}._event_date <= @{name}_to",
+        {f"{name}_from": days[0], f"{name}_to": days[1]},
+    )
+
+
+def _widened(days: Days, reach: int) -> Days:
+    """The days within reach of some, as far as there can be rows; the reach in microseconds."""
+    room = -(-reach // _DAY_US)
+    return (
+        days[0] - timedelta(days=min(room, (days[0] - FIRST_DAY).days)),
+        days[1] + timedelta(days=min(room, (LAST_DAY - days[1]).days)),
     )
 
 
@@ -148,79 +230,99 @@ def gained_moments(job: OpenJob, entity: str) -> tuple[str, Parameters]:
     """An entity's column, as `entity`, and the instants, as `t`, of the lake's gain."""
     moment = job.contract.event_time
     first, last = event_bounds(job.contract.columns[moment])
+    new, parameters = _of_loads(job.plan, "n", "new", job.plan.new)
     return (
         f"SELECT n.`{entity}` AS entity, CAST(n.`{moment}` AS TIMESTAMP) AS t FROM {_lake(job.contract)} AS n "
-        "WHERE n._load_id IN (SELECT l FROM UNNEST(@loads) AS l) "
-        f"AND n.`{moment}` >= @first_moment AND n.`{moment}` <= @last_moment",
-        {"loads": job.plan.new, "first_moment": first.as_py(), "last_moment": last.as_py()},
+        f"WHERE {new} AND n.`{moment}` >= @first_moment AND n.`{moment}` <= @last_moment",
+        {**parameters, "first_moment": first.as_py(), "last_moment": last.as_py()},
     )
 
 
-def moving_rows(job: OpenJob, columns: Sequence[str]) -> tuple[str, Parameters]:
-    """The instants, as `t`, and columns of all rows that may come to the warehouse, leave it or change.
+def moving_rows(job: OpenJob, days: Days | None) -> tuple[str, Parameters]:
+    """A WITH clause: the keys that the run touches, and the rows that may come, go or change in the warehouse.
 
-    Without windows only rows that stand in the warehouse matter.
+    The rows have their instant, as `_moment`, and the windows' entities. Without windows only rows that stand in
+    the warehouse matter.
+
+    Args:
+        job: the job.
+        days: where the rows lie that stand in the warehouse; without them all of it is read, and no entity.
     """
-    contract = job.contract
-    moment = contract.event_time
-    chosen = "".join(f"{{0}}.`{name}`, " for name in columns)
-    first, last = event_bounds(contract.columns[moment])
+    contract, plan = job.contract, job.plan
+    touching, parameters = _of_loads(plan, "g", "touching", [*plan.new, *plan.displaced])
+
+    def moments(alias: str) -> str:
+        entities = "".join(f"{alias}.`{group.entity}`, " for group in job.windows if days is not None)
+        return f"SELECT {entities}CAST({alias}.`{contract.event_time}` AS TIMESTAMP) AS {_MOMENT}"
+
+    lake, key = f"FROM {_lake(contract)} AS g", f"`{contract.key}`"
+    touched = f"SELECT g.{key} {lake} WHERE {touching}"
     standing = (
-        f"SELECT {chosen.format('s')}CAST(s.`{moment}` AS TIMESTAMP) AS t "
-        f"FROM {warehouse_table(contract).sql_name} AS s WHERE s.`{contract.key}` IN ({_touched_keys(contract)})"
+        f"{moments('s')} FROM {warehouse_table(contract).sql_name} AS s "
+        f"WHERE s.{key} IN (SELECT t.{key} FROM {_TOUCHED} AS t)"
     )
-    parameters: dict[str, Any] = {"touching": [*job.plan.new, *job.plan.displaced]}
-    if not job.windows:
-        return standing, parameters
-    parameters |= {"first_moment": first.as_py(), "last_moment": last.as_py()}
-    lake = (
-        f"SELECT {chosen.format('g')}CAST(g.`{moment}` AS TIMESTAMP) AS t FROM {_lake(contract)} AS g "
-        f"WHERE g.`{moment}` >= @first_moment AND g.`{moment}` <= @last_moment AND "
+    if days is not None:
+        limited, limits = within_days("s", "moving", days)
+        standing, parameters = f"{standing} AND {limited}", {**parameters, **limits}
+    parts = [standing]
+    if job.windows:
+        first, last = event_bounds(contract.columns[contract.event_time])
+        moment = f"g.`{contract.event_time}`"
+        lake = f"{moments('g')} {lake} WHERE {moment} >= @first_moment AND {moment} <= @last_moment AND "
+        parts.append(lake + touching)
+        parameters = {**parameters, "first_moment": first.as_py(), "last_moment": last.as_py()}
+        if plan.displaced:
+            # Rows that were duplicates until now may take the places of those that leave.
+            older, more = _of_displaced_keys(job, "g")
+            parts.append(lake + older)
+            parameters = {**parameters, **more}
+    return f"WITH {_TOUCHED} AS ({touched}), {_MOVING} AS ({' UNION ALL '.join(parts)})", parameters
+
+
+def _of_displaced_keys(job: OpenJob, alias: str) -> tuple[str, Parameters]:
+    """A condition for the lake's rows that may take the place of displaced ones: in whichever load that counts."""
+    plan, key = job.plan, f"`{job.contract.key}`"
+    displaced, parameters = _of_loads(plan, "t", "displaced", plan.displaced)
+    gone = frozenset(plan.superseded)
+    landed, limits = _landed(
+        plan, alias, "counting", (load.load_id for load in plan.loads if load.load_id not in gone)
     )
-    parts = [standing, lake + "g._load_id IN (SELECT l FROM UNNEST(@touching) AS l)"]
-    if job.plan.displaced:
-        # Rows that were duplicates until now may take the places of those that leave.
-        parts.append(lake + f"g.`{contract.key}` IN ({_touched_keys(contract, 'displaced')})")
-        parameters["displaced"] = job.plan.displaced
-    return " UNION ALL ".join(parts), parameters
+    return (
+        f"{landed} AND {alias}.{key} IN (SELECT t.{key} FROM {_lake(job.contract)} AS t WHERE {displaced})",
+        {**parameters, **limits},
+    )
 
 
 def within_reach(job: OpenJob, group: EntityWindows, alias: str) -> tuple[str, str]:
     """A join and a condition for rows `w` of the warehouse that lie within reach of their entity's moving rows."""
-    moving, _ = moving_rows(job, [group.entity])
     seconds = -(-group.reach // 10**6)
     if job.contract.columns[job.contract.event_time].type == "date":
         # Two local midnights are not always as far apart as two midnights of UTC.
         seconds += 2 * 86_400
     moment = f"CAST(w.`{job.contract.event_time}` AS TIMESTAMP)"
     return (
-        f"LEFT JOIN (SELECT m.`{group.entity}` AS entity, MIN(m.t) AS first, MAX(m.t) AS last "
-        f"FROM ({moving}) AS m GROUP BY m.`{group.entity}`) AS {alias} ON {alias}.entity = w.`{group.entity}`",
+        f"LEFT JOIN (SELECT m.`{group.entity}` AS entity, MIN(m.{_MOMENT}) AS first, MAX(m.{_MOMENT}) AS last "
+        f"FROM {_MOVING} AS m GROUP BY m.`{group.entity}`) AS {alias} ON {alias}.entity = w.`{group.entity}`",
         f"({moment} > TIMESTAMP_SUB({alias}.first, INTERVAL {seconds} SECOND) "
         f"AND {moment} < TIMESTAMP_ADD({alias}.last, INTERVAL {seconds} SECOND))",
     )
 
 
-def _touched_keys(contract: Contract, loads: str = "touching") -> str:
-    return (
-        f"SELECT t.`{contract.key}` FROM {_lake(contract)} AS t "
-        f"WHERE t._load_id IN (SELECT l FROM UNNEST(@{loads}) AS l)"
-    )
+def reached_days(job: OpenJob, group: EntityWindows) -> Days | None:
+    """The days between which rows lie within reach of moving rows, over one entity; None without any."""
+    return None if job.days is None else _widened(job.days, group.reach)
 
 
 def _recalled(job: OpenJob) -> tuple[str, Parameters] | None:
     contract = job.contract
+    displaced, parameters = _of_displaced_keys(job, "r")
     return (
         f"SELECT {_columns(contract, Source.RECALLED, 'r')} FROM {_lake(contract)} AS r "
         f"WHERE r._load_id IN (SELECT c.load_id FROM {covered_table().sql_name} AS c "
         "WHERE c.contract = @contract) "
         "AND r._load_id NOT IN (SELECT l FROM UNNEST(@superseded) AS l) "
-        f"AND r.`{contract.key}` IN ({_touched_keys(contract, 'displaced')})",
-        {
-            "contract": contract.name,
-            "superseded": job.plan.superseded,
-            "displaced": job.plan.displaced,
-        },
+        f"AND {displaced}",
+        {**parameters, "contract": contract.name, "superseded": job.plan.superseded},
     )
 
 

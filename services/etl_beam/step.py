@@ -16,7 +16,7 @@ from etl_beam.pipeline import build_pipeline
 from etl_beam.plan import Plan, fix_plan, recorded_result
 from etl_beam.sink import finish, result_of
 from etl_beam.slices import find_slices
-from etl_beam.sources import Source, sources
+from etl_beam.sources import Source, check_days, moving_days, sources
 from etl_beam.windows import EntityWindows, windows_by_entity
 
 ROWS_A_SHARD = 200_000
@@ -80,6 +80,10 @@ def prepare(context: StepContext, shards: int | None = None) -> Graph:
     most = shards or context.environment.etl.shards
     job = Job.of(context, plan, min(most, 1 + plan.all_rows // ROWS_A_SHARD))
     if recorded is None:
+        check_days(job.open())
+        days = moving_days(job.open())
+        if days is not None:
+            job = replace(job, days=(days[0].isoformat(), days[1].isoformat()))
         job = replace(job, slices=find_slices(job.open()))
     # A run whose commit is made reads nothing, and only records its result again.
     wanted = () if recorded is not None else tuple(sources(plan))

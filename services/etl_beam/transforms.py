@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
@@ -13,7 +15,9 @@ import pyarrow.compute as pc
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from caudal.errors import CaudalError
 from caudal.event_time import event_dates
+from caudal.unit import record_error
 from caudal.warehouse import ReadStream
 from etl_beam.checks import check, count_reasons
 from etl_beam.deduplication import settle
@@ -29,6 +33,8 @@ from etl_beam.windows import add_features
 
 if TYPE_CHECKING:
     from etl_beam.job import Job, OpenJob
+
+log = logging.getLogger(__name__)
 
 ROWS = "rows"
 REJECTED = "rejected"
@@ -47,6 +53,20 @@ _ONE_KEY = 0
 _WRITTEN = pa.array([State.NEW, State.REFRESHED], pa.int8())
 
 
+def _told(process: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
+    """Records the typed error of which a transform fails: from a runner comes only that the job has failed."""
+
+    @wraps(process)
+    def telling(self: _JobDoFn, element: Any) -> Iterator[Any]:
+        try:
+            yield from process(self, element) or ()
+        except CaudalError as error:
+            self._tell(error)
+            raise
+
+    return telling
+
+
 class _JobDoFn(beam.DoFn):
     """A transform that works on a job."""
 
@@ -60,6 +80,13 @@ class _JobDoFn(beam.DoFn):
     def finish_bundle(self) -> None:
         self._parts.close()
         give_back()
+
+    def _tell(self, error: CaudalError) -> None:
+        """Each attempt at a bundle writes over what the last one wrote. Nothing may hide the error itself."""
+        try:
+            record_error("etl", self._open.context, error)
+        except Exception:
+            log.exception("the error could not be recorded")
 
     def _report(self, facts: Facts) -> Reported:
         """Reports facts to the commit, and shows them as Beam's counters."""
@@ -104,6 +131,7 @@ class PlanStreams(_JobDoFn):
         super().__init__(job)
         self._sources = sources
 
+    @_told
     def process(self, _: str) -> Iterator[Stream | Reported]:
         for source in self._sources:
             for number, stream in enumerate(plan_streams(self._open, source)):
@@ -115,6 +143,7 @@ class PlanStreams(_JobDoFn):
 class ReadRows(_JobDoFn):
     """A stream -> checked rows by their key's shard, refused rows, facts."""
 
+    @_told
     def process(self, element: GroupedStream) -> Iterator[Shard | Reported]:
         job = self._open
         (name, _), streams = element
@@ -139,6 +168,7 @@ class ReadRows(_JobDoFn):
 class SettleKeys(_JobDoFn):
     """All rows of a shard's keys -> one row a key."""
 
+    @_told
     def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
         settled = settle(job, self._parts.take(element[1]))
@@ -157,6 +187,7 @@ class AddWindows(_JobDoFn):
         super().__init__(job)
         self._step = step
 
+    @_told
     def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
         facts = Facts()
@@ -168,6 +199,7 @@ class AddWindows(_JobDoFn):
 class StageRejected(_JobDoFn):
     """All refused rows of a shard -> a staged file."""
 
+    @_told
     def process(self, element: GroupedShard) -> Iterator[Shard]:
         rejected = as_rejected_rows(self._open, self._parts.take(element[1]))
         facts = Facts(rejects=[stage(self._open, rejected, "rejected")])
@@ -177,6 +209,7 @@ class StageRejected(_JobDoFn):
 class MakeCommit(_JobDoFn):
     """All facts of the run, under one key -> the commit and the step's result."""
 
+    @_told
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         result = finish(self._open, Facts.total(element[1]))
         Metrics.counter(NAMESPACE, "rows_duplicate").inc(result["rows"]["duplicates"])

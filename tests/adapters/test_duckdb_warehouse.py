@@ -236,7 +236,8 @@ COMMIT_UNTIL_KILLED = """
         rows = {"key": keys, "day": [MAY] * 200, "note": [str(number)] * 200}
         pq.write_table(pa.table(rows, schema=PAYMENTS.schema), staged)
         replacement = Replacement(PAYMENTS, (file_uri(staged),), "key", (), (MAY,))
-        warehouse.commit(Commit(str(number), "payments", (replacement,), (str(number),), AS_OF))
+        after = warehouse.query("SELECT commit_id FROM warehouse._covered").column("commit_id").to_pylist()
+        warehouse.commit(Commit(str(number), "payments", (replacement,), (str(number),), AS_OF, tuple(after)))
         print(number)
 """
 

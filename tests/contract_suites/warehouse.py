@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caudal.errors import CaudalError, NotFound, TableMismatch, UnsupportedSql
+from caudal.errors import CaudalError, CommitConflict, NotFound, TableMismatch, UnsupportedSql
 from caudal.sql import quoted
 from caudal.storage import Storage, join
 from caudal.tables import Table, covered_table
@@ -300,7 +300,7 @@ class WarehouseSuite:
         warehouse.load(EVERYTHING, [stage(ROWS, EVERYTHING.schema)], "a")
 
         found = warehouse.query(
-            f"SELECT COUNT(*) AS n FROM {EVERYTHING.sql_name} WHERE {column} IN UNNEST(@wanted)", {"wanted": []}
+            f"SELECT COUNT(*) AS n FROM {EVERYTHING.sql_name} WHERE `{column}` IN UNNEST(@wanted)", {"wanted": []}
         )
 
         assert found.column("n").to_pylist() == [0]
@@ -451,7 +451,7 @@ class WarehouseSuite:
         self, warehouse: Warehouse, stage: Stage, payments: Callable[..., str]
     ) -> None:
         refused = stage([{"content": "bad", "at": datetime(2008, 5, 5, tzinfo=UTC)}], REFUSED.schema)
-        for name in ("c1", "c2"):
+        for name, after in (("c1", ()), ("c2", ("c1",))):
             warehouse.commit(
                 Commit(
                     name,
@@ -462,6 +462,7 @@ class WarehouseSuite:
                     ),
                     (name,),
                     AS_OF,
+                    after,
                 )
             )
 
@@ -533,6 +534,82 @@ class WarehouseSuite:
             assert warehouse.commit(Commit("c", contract, (replacement,), ("l",), AS_OF))
 
         assert len(self.held(warehouse)) == 2
+
+    @pytest.mark.parametrize(
+        "covered", [("l1", "l2"), ("l2",)], ids=["a load that another has covered", "loads of its own"]
+    )
+    def test_a_commit_that_comes_after_one_it_does_not_know_of_changes_nothing(
+        self, warehouse: Warehouse, stage: Stage, payments: Callable[..., str], covered: tuple[str, ...]
+    ) -> None:
+        refused = stage([{"content": "bad", "at": datetime(2008, 5, 5, tzinfo=UTC)}], REFUSED.schema)
+        newer = Replacement(PAYMENTS, (payments((1, MAY, "newer"), (2, MAY, "newer")),), "key", (), (MAY,))
+        warehouse.commit(Commit("b", "payments", (newer, Replacement(REFUSED, (refused,))), ("l1",), AS_OF))
+
+        older = Replacement(PAYMENTS, (payments((1, MAY, "older")),), "key", (), (MAY,))
+        late = Commit("a", "payments", (older, Replacement(REFUSED, (refused,))), covered, AS_OF)
+        for _ in range(2):
+            with pytest.raises(CommitConflict, match="another run") as caught:
+                warehouse.commit(late)
+
+        assert "again" in caught.value.mend
+        assert self.held(warehouse) == [(1, MAY, "newer"), (2, MAY, "newer")]
+        assert warehouse.query(f"SELECT content FROM {REFUSED.sql_name}").num_rows == 1
+        assert self.covered(warehouse) == ["l1"]
+        # Planned anew, it is made.
+        assert warehouse.commit(Commit("c", "payments", (older,), ("l2",), AS_OF, ("b",)))
+        assert self.held(warehouse)[0] == (1, MAY, "older")
+
+    def test_a_commit_whose_predecessor_is_gone_changes_nothing(
+        self, warehouse: Warehouse, payments: Callable[..., str]
+    ) -> None:
+        replacement = Replacement(PAYMENTS, (payments((1, MAY, "x")),), "key", (), (MAY,))
+
+        with pytest.raises(CommitConflict):
+            warehouse.commit(Commit("b", "payments", (replacement,), ("l",), AS_OF, ("a",)))
+
+        assert self.held(warehouse) == []
+
+    def test_a_load_that_a_commit_works_out_anew_is_covered_once_and_as_old_as_it_was(
+        self, warehouse: Warehouse, payments: Callable[..., str]
+    ) -> None:
+        for name, note, later, after in (("a", "old", AS_OF, ()), ("b", "anew", AS_OF + timedelta(1), ("a",))):
+            replacement = Replacement(PAYMENTS, (payments((1, MAY, note)),), "key", (), (MAY,))
+            assert warehouse.commit(Commit(name, "payments", (replacement,), ("l",), later, after))
+
+        found = warehouse.query(f"SELECT load_id, commit_id, as_of FROM {covered_table().sql_name}").to_pylist()
+        # It was taken by the run that took it first.
+        assert found == [{"load_id": "l", "commit_id": "b", "as_of": AS_OF}]
+        assert self.held(warehouse) == [(1, MAY, "anew")]
+
+    def test_of_two_commits_planned_on_the_same_state_one_is_made(
+        self, warehouse: Warehouse, payments: Callable[..., str]
+    ) -> None:
+        first = Replacement(PAYMENTS, (payments((0, MAY, "first")),), "key", (), (MAY,))
+        warehouse.commit(Commit("first", "payments", (first,), ("l",), AS_OF))
+        commits = [
+            Commit(
+                name,
+                "payments",
+                (Replacement(PAYMENTS, (payments((1, MAY, name)),), "key", (), (MAY,)),),
+                (name,),
+                AS_OF,
+                ("first",),
+            )
+            for name in ("a", "b", "c")
+        ]
+
+        def made(commit: Commit) -> bool:
+            try:
+                return warehouse.commit(commit)
+            except CaudalError:
+                return False
+
+        with ThreadPoolExecutor(3) as pool:
+            outcomes = dict(zip("abc", pool.map(made, commits), strict=True))
+
+        [winner] = [name for name, was in outcomes.items() if was]
+        assert self.held(warehouse) == [(0, MAY, "first"), (1, MAY, winner)]
+        assert self.covered(warehouse) == sorted(["l", winner])
 
     # Tables
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,6 +69,43 @@ def test_a_commit_is_one_job(
 
     commits = [job.job_id for job in client.list_jobs() if job.job_id.startswith("commit-")]
     assert commits == ["commit-payments-c1-1"]
+
+
+def test_more_days_than_a_statement_may_modify_go_in_several_within_one_transaction(
+    warehouse: BigQueryWarehouse,
+    client: bigquery.Client,
+    storage: Storage,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("caudal.warehouse.bigquery.MOST_PARTITIONS_A_STATEMENT", 2)
+
+    def commit(name: str, days: list[date], after: tuple[str, ...]) -> None:
+        uri = join(folder, f"{name}.parquet")
+        rows = {"key": list(range(len(days))), "day": days, "note": [name] * len(days)}
+        with storage.writer(uri) as stream:
+            pq.write_table(pa.table(rows, schema=PAYMENTS.schema), stream)
+        replacement = Replacement(PAYMENTS, (uri,), "key", (), tuple(all_days))
+        warehouse.commit(Commit(name, "payments", (replacement,), (name,), AS_OF, after))
+
+    all_days = [date(2008, 5, day) for day in range(1, 6)]
+    commit("first", all_days, ())
+    # Each key moves to another day, across the statements' bounds.
+    commit("second", all_days[::-1], ("first",))
+
+    found = warehouse.query(f"SELECT key, day, note FROM {PAYMENTS.sql_name} ORDER BY key").to_pylist()
+    assert found == [{"key": k, "day": day, "note": "second"} for k, day in enumerate(all_days[::-1])]
+    script = client.get_job("commit-payments-second-1")
+    statements = script.query.split(";")
+    table = f"`{PROJECT}.{PAYMENTS.sql_name}`"
+    assert [sum(f"{verb} {table}" in text for text in statements) for verb in ("DELETE FROM", "INSERT INTO")] == [
+        3,
+        3,
+    ]
+    days = [
+        parameter.values for parameter in script.query_parameters if getattr(parameter, "array_type", "") == "DATE"
+    ]
+    assert sorted(map(len, days)) == [1, 2, 2]
 
 
 def test_a_table_that_is_missing_is_terraforms_to_make(warehouse: BigQueryWarehouse) -> None:

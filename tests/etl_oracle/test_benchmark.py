@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from benchmarks.etl import __main__ as benchmark
 from benchmarks.etl.comparison import differences
 from benchmarks.etl.workspace import DATABASE, READY, REPOSITORY, Workspace, open_context
 
@@ -62,6 +63,19 @@ def test_a_difference_in_a_single_value_is_found(measured: Path, tmp_path: Path,
     with duckdb.connect(str(altered)) as connection:
         connection.execute(change)
     assert any(text.endswith(found) for text in differences(contract, workspace.engine("beam"), tmp_path))
+
+
+def test_outputs_that_differ_in_a_later_turn_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    turns = iter([[], ["beam: warehouse.wallet: 1 rows differ in night"], []])
+    monkeypatch.setattr(benchmark, "_run", lambda *_: benchmark.Cost(1.0, 1.0, 1.0))
+    monkeypatch.setattr(
+        benchmark, "_apart", lambda called, *_: next(turns) if called is benchmark.compare else None
+    )
+
+    result = benchmark._measure(Workspace(tmp_path, ROWS), ("beam", "duckdb"), 3)
+
+    assert not result["equal"]
+    assert result["engines"] == {}
 
 
 def test_a_lake_is_made_again_when_what_it_follows_from_has_changed(measured: Path) -> None:

@@ -23,6 +23,7 @@ from caudal.errors import CaudalError, StepFailed, WarehouseUnavailable
 from caudal.identity import parse_instant
 from caudal.step import Run, StepContext
 from caudal.storage import Storage
+from caudal.unit import record_error
 from pipeline.local_executor import LocalExecutor
 from pipeline.runs import RunRecord, begin_run, read_record
 from pipeline.steps import STEPS, Step
@@ -218,6 +219,25 @@ def world(execute: Any, small_contract: Any) -> Any:
     """A project whose steps all succeed, unless told otherwise."""
     contract = small_contract()
     return lambda attempts=None, steps=STEPS: World(execute, contract, Scenario(attempts or {}), steps)
+
+
+def test_a_recorded_error_that_may_pass_is_tried_again_and_told_at_the_end(world: Any) -> None:
+    done = world({"etl": [CRASH]})
+    behave = done.cloud.behave
+
+    def recording(name: str) -> Any:
+        def run(context: StepContext) -> Any:
+            if name == "etl":
+                record_error(name, context, LATER)
+            return behave(name)(context)
+
+        return run
+
+    done.cloud.behave = recording
+    done.start()
+    etl = done.record().steps["etl"]
+    assert etl.attempts == next(step.attempts for step in STEPS if step.name == "etl") > 1
+    assert etl.error == str(LATER)
 
 
 def test_steps_run_in_the_order_of_the_table(world: Any) -> None:

@@ -56,9 +56,15 @@ if TYPE_CHECKING:
 
     Job = bigquery.LoadJob | bigquery.QueryJob
 
+MOST_PARTITIONS_A_STATEMENT = 4_000
+"""A job modifies no more: https://cloud.google.com/bigquery/quotas#partitioned_tables. Each statement of a script
+is a job of its own; a transaction as a whole may modify 100,000
+(https://cloud.google.com/bigquery/docs/transactions#limitations)."""
+
 STAGED_FOR = timedelta(days=1)
 """After this time BigQuery removes what a killed commit had staged."""
 _ROW_GROUP = 262_144
+_CONFLICT = "caudal: another commit was made since this one was planned"
 
 
 @dataclass(frozen=True)
@@ -308,6 +314,7 @@ class BigQueryWarehouse(Warehouse):
         if self._done(name, location) is not None:
             return False
         script = _Script()
+        self._guard(script, commit)
         staged: list[bigquery.TableReference] = []
 
         def stage(table: Table, schema: pa.Schema, files: Sequence[str]) -> str:
@@ -323,11 +330,18 @@ class BigQueryWarehouse(Warehouse):
                 for replacement in commit.replacements:
                     self._replace(script, replacement, stage)
             if commit.covered:
+                covered = self._sql_name(covered_table())
                 contract, loads = script.value(commit.contract), script.values(commit.covered)
+                made, as_of = script.value(commit.id), script.value(commit.as_of)
+                # A load is covered once, and was taken once: a commit that works it out anew takes over the first.
                 script.add(
-                    f"INSERT INTO {self._sql_name(covered_table())} (contract, load_id, commit_id, as_of) "
-                    f"SELECT {contract}, covered, {script.value(commit.id)}, {script.value(commit.as_of)} "
-                    f"FROM UNNEST({loads}) AS covered"
+                    f"UPDATE {covered} SET commit_id = {made} "
+                    f"WHERE contract = {contract} AND load_id IN UNNEST({loads})"
+                )
+                script.add(
+                    f"INSERT INTO {covered} (contract, load_id, commit_id, as_of) "
+                    f"SELECT {contract}, l, {made}, {as_of} FROM UNNEST({loads}) AS l "
+                    f"WHERE l NOT IN (SELECT load_id FROM {covered} WHERE contract = {contract})"
                 )
             config = bigquery.QueryJobConfig(query_parameters=script.parameters)
             _, repeated = self._once(
@@ -338,34 +352,48 @@ class BigQueryWarehouse(Warehouse):
                 ),
             )
             return not repeated
+        except WarehouseFailed as error:
+            if _CONFLICT in error.what:
+                raise commit.conflict() from error
+            raise
         finally:
             for reference in staged:
                 self._clients.bigquery.delete_table(reference, not_found_ok=True)
+
+    def _guard(self, script: _Script, commit: Commit) -> None:
+        """Fails the transaction when other commits cover loads of the contract than those that it was planned on.
+
+        Of two transactions that only read and append BigQuery lets both pass. Rows that are updated, to what they
+        are, make it cancel one: https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
+        """
+        covered, contract = self._sql_name(covered_table()), script.value(commit.contract)
+        known = f"commit_id IN UNNEST({script.values(commit.after)})"
+        script.add(f"UPDATE {covered} SET commit_id = commit_id WHERE contract = {contract}")
+        script.add(
+            f"IF (SELECT COUNT(DISTINCT IF({known}, commit_id, NULL)) != {script.value(len(set(commit.after)))} "
+            f"OR COUNTIF(NOT {known}) > 0 FROM {covered} WHERE contract = {contract}) "
+            f"THEN RAISE USING MESSAGE = '{_CONFLICT}'; END IF"
+        )
 
     def _replace(
         self, script: _Script, replacement: Replacement, stage: Callable[[Table, pa.Schema, Sequence[str]], str]
     ) -> None:
         table, name = replacement.table, self._sql_name(replacement.table)
         rows = stage(table, table.schema, replacement.rows) if replacement.rows else None
+        parts = list(_parts(script, replacement))
         if replacement.key is not None:
             key = quoted(replacement.key)
             gone = [f"SELECT {key} FROM {rows}"] if rows else []
             if replacement.removed:
                 schema = pa.schema([pa.field("key", table.schema.field(replacement.key).type)])
                 gone.append(f"SELECT key FROM {stage(table, schema, replacement.removed)}")
-            within = ""
-            if table.partition_by is not None:
-                column = quoted(table.partition_by)
-                day = (
-                    column if pa.types.is_date(table.schema.field(table.partition_by).type) else f"DATE({column})"
-                )
-                # Named values, not a subquery: BigQuery then reads these partitions and no others.
-                within = f"{day} IN UNNEST({script.values(replacement.partitions, 'DATE')}) AND "
-            for keys in gone:
-                script.add(f"DELETE FROM {name} WHERE {within}{key} IN ({keys})")
+            for within in parts:
+                for keys in gone:
+                    script.add(f"DELETE FROM {name} WHERE {within} AND {key} IN ({keys})")
         if rows:
             columns = ", ".join(quoted(field.name) for field in table.schema)
-            script.add(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {rows}")
+            for within in parts if len(parts) > 1 else ["TRUE"]:
+                script.add(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {rows} WHERE {within}")
 
     def _stage(self, reference: bigquery.TableReference, schema: pa.Schema, files: Sequence[str]) -> None:
         """Loads files into a table of their own, which goes away by itself should nobody be left to delete it."""
@@ -401,6 +429,20 @@ class _Script:
 
     def text(self) -> str:
         return "\n".join(["BEGIN TRANSACTION;", *self._statements, "COMMIT TRANSACTION;"])
+
+
+def _parts(script: _Script, replacement: Replacement) -> Iterator[str]:
+    """Conditions that part a replacement's partitions into as many as one statement may modify."""
+    table, days = replacement.table, sorted(replacement.partitions)
+    if table.partition_by is None:
+        yield "TRUE"
+        return
+    column = quoted(table.partition_by)
+    day = column if pa.types.is_date(table.schema.field(table.partition_by).type) else f"DATE({column})"
+    for first in range(0, len(days), MOST_PARTITIONS_A_STATEMENT):
+        some = days[first : first + MOST_PARTITIONS_A_STATEMENT]
+        # Named values, not a subquery: BigQuery then reads these partitions and no others.
+        yield f"{day} IN UNNEST({script.values(some, 'DATE')})"
 
 
 def _prepared(query: str, parameters: Parameters | None) -> tuple[str, bigquery.QueryJobConfig]:

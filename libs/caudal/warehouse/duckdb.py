@@ -253,12 +253,26 @@ class DuckDBWarehouse(Warehouse):
             ).fetchone()
             if made:
                 return False
+            found = cursor.execute(
+                f"SELECT DISTINCT commit_id FROM {_name(covered_table())} WHERE contract = $contract",
+                {"contract": commit.contract},
+            ).fetchall()
+            if {name for (name,) in found} != set(commit.after):
+                raise commit.conflict()
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
+            # A load is covered once, and was taken once: a commit that works it out anew takes over the first.
+            loads = {**identity, "loads": list(commit.covered)}
+            cursor.execute(
+                f"UPDATE {_name(covered_table())} SET commit_id = $id "
+                "WHERE contract = $contract AND load_id IN (SELECT unnest($loads::VARCHAR[]))",
+                loads,
+            )
             cursor.execute(
                 f"INSERT INTO {_name(covered_table())} (contract, load_id, commit_id, as_of) "
-                "SELECT $contract, unnest($loads::VARCHAR[]), $id, $as_of",
-                {**identity, "loads": list(commit.covered), "as_of": commit.as_of},
+                "SELECT $contract, l, $id, $as_of FROM (SELECT unnest($loads::VARCHAR[]) AS l) "
+                f"WHERE l NOT IN (SELECT load_id FROM {_name(covered_table())} WHERE contract = $contract)",
+                {**loads, "as_of": commit.as_of},
             )
             cursor.execute("INSERT INTO _caudal.commits VALUES ($contract, $id)", identity)
         return True

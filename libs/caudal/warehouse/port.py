@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, NewType
 
+from caudal.errors import CommitConflict
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -63,6 +65,8 @@ class Commit:
         contract: whose loads are covered.
         covered: ids of the loads whose rows the tables reflect from now on.
         as_of: of the run that takes these loads.
+        after: ids of the commits that covered the contract's loads when this one was planned, all of them. It was
+            worked out from what they left, and is refused when that is no longer what lies there.
     """
 
     id: str
@@ -70,6 +74,16 @@ class Commit:
     replacements: tuple[Replacement, ...]
     covered: tuple[str, ...]
     as_of: datetime
+    after: tuple[str, ...] = ()
+
+    def conflict(self) -> CommitConflict:
+        """What an adapter raises when the contract's loads are not covered by exactly `after`."""
+        return CommitConflict(
+            f"the commit {self.id} was planned on a warehouse that another run has changed since; "
+            "nothing was changed",
+            where=self.contract,
+            mend="run the step again: it plans anew, with what is there now",
+        )
 
 
 class Warehouse(ABC):
@@ -124,7 +138,11 @@ class Warehouse(ABC):
 
     @abstractmethod
     def commit(self, commit: Commit) -> bool:
-        """Makes a commit; False when it had been made before."""
+        """Makes a commit; False when it had been made before.
+
+        Raises:
+            CommitConflict: other commits than those of `after` cover loads of the contract. Nothing was changed.
+        """
 
     def query(self, query: str, parameters: Parameters | None = None) -> pa.Table:
         """A query's result as one Arrow table; for results that fit into memory easily."""
