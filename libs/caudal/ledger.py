@@ -31,13 +31,18 @@ class Log:
         """Every entry, oldest first."""
         return [self._storage.read_json(join(self._uri, name)) for name in self._storage.names(self._uri)]
 
+    def newest_first(self) -> Iterator[tuple[int, Record]]:
+        """Every entry with its number, newest first; each is read when it is asked for."""
+        names = self._storage.names(self._uri)
+        for number in range(len(names), 0, -1):
+            yield number, self._storage.read_json(join(self._uri, names[number - 1]))
+
     def __len__(self) -> int:
         return len(self._storage.names(self._uri))
 
     def head(self) -> Record | None:
         """The newest entry."""
-        names = self._storage.names(self._uri)
-        return cast("Record", self._storage.read_json(join(self._uri, names[-1]))) if names else None
+        return next((entry for _, entry in self.newest_first()), None)
 
     def append(self, entry: Record, *, after: int) -> None:
         """Appends an entry to a log that has exactly `after` entries.
