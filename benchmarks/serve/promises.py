@@ -13,6 +13,10 @@ P50_RATIO = 1.6
 """At most so many times the median of an endpoint with no model, with 8 clients."""
 
 
+GROWTH_MB = 10.0
+"""MB by which the process may grow over the soak, once it has had both models."""
+
+
 @dataclass(frozen=True)
 class Promise:
     """One promise beside what was measured; it is kept up to and at its limit."""
@@ -23,13 +27,32 @@ class Promise:
     kept: bool
 
 
-def judge(compared: dict[str, Any]) -> list[Promise]:
-    """The promises, by the figures of `compare`."""
-    found = compared[str(CLIENTS)]
+def judge(result: dict[str, Any]) -> list[Promise]:
+    """The promises, by a measurement's figures."""
+    found, change, abuse = result["compared"][str(CLIENTS)], result["change_of_model"], result["abuse"]
     return [
         _promise(f"p99 in ms, {CLIENTS} clients", P99_MS, found["caudal"]["p99_ms"]),
         _promise(f"p50 beside no model, {CLIENTS} clients", P50_RATIO, found["p50_ratio"]),
+        _promise("failures during a change of model", 0, _failures(change)),
+        _promise("rollbacks that were not taken up", 0, not change["rolled_back"]),
+        _promise("growth over the soak in MB", GROWTH_MB, result["soak"]["growth_mb"]),
+        _promise(
+            "failures beside idle connections, and after them",
+            0,
+            _failures(abuse["while_idle"], abuse["afterwards"]),
+        ),
+        _promise("large bodies that were not refused", 0, abuse["large_body"]["status"] != "413"),
+        _promise("servers that did not stay up", 0, not abuse["alive"]),
     ]
+
+
+def all_kept(promises: Sequence[Promise]) -> bool:
+    """Whether the measurement passes."""
+    return all(one.kept for one in promises)
+
+
+def _failures(*loads: dict[str, Any]) -> int:
+    return sum(count for load in loads for count in load["failures"].values())
 
 
 def as_json(promises: Sequence[Promise]) -> list[dict[str, Any]]:
@@ -48,4 +71,4 @@ def as_table(promises: Sequence[Promise]) -> str:
 
 
 def _promise(name: str, limit: float, measured: float) -> Promise:
-    return Promise(name, limit, measured, measured <= limit)
+    return Promise(name, limit, float(measured), measured <= limit)

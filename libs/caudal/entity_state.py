@@ -127,12 +127,19 @@ class Publication:
         self._contract = contract
         self._folder = open_folder(storage, self.uri)
 
+    def holds(self, entity: str) -> bool:
+        """Whether it has such entities: the contract that it was made by may have had other windows."""
+        return bool(self._parts(entity))
+
+    def _parts(self, entity: str) -> list[str]:
+        return [name for name in sorted(self._folder.entries) if name.startswith(f"{entity}/")]
+
     def table(self, entity: str) -> pa.Table:
         """The rows of one kind of entity: `key`, in order, `as_of` in UTC, and its features."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        parts = [name for name in sorted(self._folder.entries) if name.startswith(f"{entity}/")]
+        parts = self._parts(entity)
         rows = pa.concat_tables([pq.read_table(BytesIO(self._folder.read(name))) for name in parts])
         moments = event_times(self._contract, rows.column("as_of"))
         return rows.set_column(rows.schema.get_field_index("as_of"), "as_of", moments)

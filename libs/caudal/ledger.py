@@ -46,7 +46,7 @@ class Log:
         return _read(self._storage, [join(self._uri, name) for name in names])
 
     def newest_first(self) -> Iterator[tuple[int, Record]]:
-        """Every entry with its number, newest first; each is read when asked for."""
+        """Every entry with its number, newest first; each is read when it is asked for."""
         names = self._storage.names(self._uri)
         for number in range(len(names), 0, -1):
             yield number, self._storage.read_json(join(self._uri, names[number - 1]))

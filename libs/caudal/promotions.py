@@ -5,7 +5,7 @@ MLflow's aliases and a cloud registry follow it. A rollback is a further entry, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -76,12 +76,21 @@ class Promotions:
 
     def head(self) -> Promotion | None:
         """The champion, or None while there is none."""
-        return self._last(lambda entry: entry.role == "champion")
+        return self.standing()[0]
 
     def challenger(self) -> Promotion | None:
         """The challenger, if one was named after the champion."""
-        last = self._last(lambda entry: True)
-        return last if last is not None and last.role == "challenger" else None
+        return self.standing()[1]
+
+    def standing(self) -> tuple[Promotion | None, Promotion | None]:
+        """The champion and the challenger, by one reading from the newest entry back to the champion's."""
+        challenger = None
+        for place, entry in enumerate(self._newest_first()):
+            if entry.role == "champion":
+                return entry, challenger
+            if place == 0:
+                challenger = entry
+        return None, challenger
 
     def live_at(self, as_of: datetime) -> Promotion | None:
         """The champion for what first arrives at `as_of`: the last one promoted strictly before.
@@ -175,5 +184,7 @@ class Promotions:
         )
 
     def _last(self, wanted: Callable[[Promotion], bool]) -> Promotion | None:
-        entries = (Promotion.from_json(entry, number) for number, entry in self._log.newest_first())
-        return next(filter(wanted, entries), None)
+        return next((entry for entry in self._newest_first() if wanted(entry)), None)
+
+    def _newest_first(self) -> Iterator[Promotion]:
+        return (Promotion.from_json(entry, number) for number, entry in self._log.newest_first())

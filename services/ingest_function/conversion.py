@@ -19,11 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caudal.contract.columns import ColumnType
-from caudal.contract.types import arrow_type
+from caudal.contract.types import DECIMAL_TEXT, arrow_type
 
 _INTEGER = r"^-?[0-9]{1,19}$"
 _NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-_DECIMAL = r"^-?[0-9]{1,29}(\.[0-9]{1,9})?$"
 _DECIMAL_FLOAT = r"^-?[0-9]{1,29}(\.[0-9]{1,9}|(\.[0-9]+)?e[+-][0-9]+)?$"  # as Arrow writes floats
 _BOOLEAN = r"^(?i:true|false|0|1)$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -195,7 +194,7 @@ def _from_text(text: pa.Array, column_type: ColumnType, zone: ZoneInfo, decimal:
     patterns: dict[ColumnType, str] = {
         "integer": _INTEGER,
         "number": _NUMBER,
-        "decimal": _DECIMAL,
+        "decimal": DECIMAL_TEXT,
         "boolean": _BOOLEAN,
         "date": _DATE,
     }

@@ -9,17 +9,19 @@ from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from caudal.identity import format_instant
 from serving import openapi
 from serving.instances import InvalidRequest
 from serving.limits import Limits
-from serving.live import LiveModels
+from serving.live import START_PATIENCE, LiveModels
 from serving.observation import Observation
 from serving.openapi import MOST_REASONS
 from serving.page import CONTENT_SECURITY_POLICY, render
 from serving.prediction_log import PredictionLog
+from serving.refusals import refusal, refused
 from serving.service import NothingLive, PredictionService
 from serving.telemetry import Telemetry
 
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from caudal.environment import Environment
     from caudal.storage import Storage
 
+_NOT_SERVED = {
+    404: ("nothing is served at this address", "not_found"),
+    405: ("this address has other methods", "method_not_allowed"),
+}
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
-_NOTHING_LIVE = {"detail": [{"loc": [], "msg": "no model is live yet", "type": "nothing_live"}]}
 
 
 class _Prediction:
@@ -82,8 +87,9 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.current()
+        await models.current(START_PATIENCE)
         yield
+        await models.close()
         log.close()
 
     app = FastAPI(
@@ -96,6 +102,8 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
         # What it does is told by /metrics and the logs, without any value of a request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+
+    described = openapi.Description(app)
 
     # First, since routes are tried in their order.
     for path, answer in ((openapi.ONE, service.predict_one), (openapi.MANY, service.predict_many)):
@@ -133,7 +141,7 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
         """A model is live, so predictions are answered."""
         live = await models.current()
         if live is None:
-            return JSONResponse({"status": "no model is live yet"}, status_code=503)
+            return JSONResponse({"status": models.absence.words}, status_code=503)
         return JSONResponse({"status": "ready", "model_version": live.champion.version})
 
     async def metrics() -> Response:
@@ -152,7 +160,7 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
         live = await models.current()
         if live is None:
             raise NothingLive
-        return JSONResponse(openapi.describe(app, live.champion))
+        return Response(described.of(live.champion), media_type="application/json")
 
     app.get("/v1/model")(model)
     app.get("/livez")(alive)
@@ -165,13 +173,19 @@ def create_app(contract: Contract, environment: Environment, storage: Storage) -
         problems = error.problems if isinstance(error, InvalidRequest) else []
         live = models.live
         telemetry.refused(problems, live.champion.reader.fields if live is not None else frozenset())
-        return JSONResponse({"detail": problems}, status_code=422)
+        return refusal(422, problems)
 
     async def not_yet(_: Request, error: Exception) -> Response:
-        return JSONResponse(_NOTHING_LIVE, status_code=503, headers={"Retry-After": "5"})
+        return refused(503, models.absence.words, models.absence.kind, {"Retry-After": "5"})
+
+    async def not_served(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words, kind = _NOT_SERVED.get(error.status_code, (error.detail, "refused"))
+        return refused(error.status_code, words, kind, error.headers)
 
     app.add_exception_handler(InvalidRequest, refuse)
     app.add_exception_handler(NothingLive, not_yet)
+    app.add_exception_handler(HTTPException, not_served)
     routes = frozenset(getattr(route, "path", "") for route in app.routes)
     app.add_middleware(Limits, settings=environment.serving, telemetry=telemetry)
     app.add_middleware(Observation, telemetry=telemetry, routes=routes)

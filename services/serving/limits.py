@@ -7,13 +7,15 @@ Content-Length or, without one, as soon as too much has come.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from serving.refusals import refused
+
 if TYPE_CHECKING:
+    from fastapi.responses import JSONResponse
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from caudal.serving_environment import RateLimit, ServingSettings
@@ -76,8 +78,8 @@ class Limits:
         try:
             body = await self._admit(scope, receive)
             await self._app(scope, _Replay(body, receive) if body is not None else receive, send)
-        except _Refused as refused:
-            await _answer(send, refused)
+        except _Refused as found:
+            await _answer(found)(scope, receive, send)
         except _Gone:
             pass
         finally:
@@ -88,7 +90,7 @@ class Limits:
             raise _Refused(503, "this server is busy", retry_after=1)
         if self._rates is not None and not self._rates.allows(self._client(scope)):
             raise _Refused(429, "too many requests from this client", retry_after=1)
-        length = _header(scope, b"content-length")
+        length = _last(scope, b"content-length")
         if length is not None and length.isdigit() and int(length) > self._largest:
             raise self._too_large()
         if scope["method"] in ("GET", "HEAD"):
@@ -118,7 +120,8 @@ class Limits:
     def _client(self, scope: Scope) -> str:
         if self._forwarded:
             # The last address is the one that the front end saw; those before it are what the client claims.
-            said = _header(scope, b"x-forwarded-for") or b""
+            # A front end may add a line of its own instead of adding to the client's.
+            said = _last(scope, b"x-forwarded-for") or b""
             return said.rsplit(b",", 1)[-1].strip().decode("latin-1")
         client = scope.get("client")
         return client[0] if client else ""
@@ -138,23 +141,15 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            found: bytes = value
-            return found
-    return None
+def _last(scope: Scope, name: bytes) -> bytes | None:
+    """The last header of a name."""
+    found = [value for key, value in scope["headers"] if key == name]
+    return found[-1] if found else None
 
 
-async def _answer(send: Send, refused: _Refused) -> None:
-    body = json.dumps({"detail": [{"loc": [], "msg": refused.message, "type": "refused"}]}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        # What is still to come of the request is not wanted.
-        (b"connection", b"close"),
-    ]
-    if refused.retry_after is not None:
-        headers.append((b"retry-after", str(refused.retry_after).encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _answer(found: _Refused) -> JSONResponse:
+    # What is still to come of the request is not wanted.
+    headers = {"connection": "close"}
+    if found.retry_after is not None:
+        headers["retry-after"] = str(found.retry_after)
+    return refused(found.status, found.message, headers=headers)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from serving.refusals import refused
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from serving.telemetry import Telemetry
-
-_ERROR = b'{"detail":[{"loc":[],"msg":"the server failed; its log says where","type":"failed"}]}'
 
 
 class Observation:
@@ -40,14 +40,8 @@ class Observation:
             self._telemetry.failed("request", "a request failed")
             if not status:
                 status = 500
-                await _fail(send)
+                await refused(500, "the server failed; its log says where", "failed")(scope, receive, send)
         # Paths that are not ours would let anyone fill the metrics.
         route = scope["path"] if scope["path"] in self._routes else "other"
         # 499: the client left before there was an answer.
         self._telemetry.answered(route, status or 499, time.perf_counter() - started)
-
-
-async def _fail(send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_ERROR)).encode())]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": _ERROR})

@@ -55,7 +55,7 @@ def _fields(model: ServedModel) -> list[str]:
     contract = model.contract
     example = model.reader.example
     made = [
-        _field(contract.columns[contract.key], [contract.key], example.get(contract.key), must=True),
+        _named(contract.columns[contract.key], [contract.key], example.get(contract.key), must=True),
         _field(contract.columns[contract.event_time], [contract.event_time], None, must=False),
     ]
     for feature in contract.model_features():
@@ -64,7 +64,7 @@ def _fields(model: ServedModel) -> list[str]:
             made.append(_field(column, [feature.name], example.get(feature.name), must=_must(contract, column)))
     entities = dict.fromkeys(window.entity for window in contract.features.windows)
     # An entity's latest published state is looked up when its aggregates are left empty.
-    made += [_field(contract.columns[entity], [ENTITIES, entity], None, must=False) for entity in entities]
+    made += [_named(contract.columns[entity], [ENTITIES, entity], None, must=False) for entity in entities]
     for window in contract.features.windows:
         made += [_input([name], "number", example.get(name), "", must=False) for name in window.feature_names()]
     return made
@@ -72,6 +72,13 @@ def _fields(model: ServedModel) -> list[str]:
 
 def _must(contract: Contract, column: Column) -> bool:
     return column.required and contract.serving.missing == "refuse"
+
+
+def _named(column: Column, path: list[str], value: object, *, must: bool) -> str:
+    """The field of what names a row or an entity: a decimal goes out as text, so that no digit is lost."""
+    if column.type == "decimal":
+        return _input(path, "text", value, column.unit, must=must)
+    return _field(column, path, value, must=must)
 
 
 def _field(column: Column, path: list[str], value: object, *, must: bool) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NotRequired
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NotRequired
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from serving.arms import belongs_to_challenger
-from serving.instances import Flag, Instance, InvalidRequest, cut
+from serving.instances import Flag, Instance, each
 from serving.models import Reason, ServedModel
 from serving.prediction_log import NOBODY, Tried
 from serving.states import StateAge, Windows
@@ -173,19 +173,7 @@ class PredictionService:
     def _complete(self, live: Live, instances: Sequence[Instance]) -> list[dict[str, StateAge]]:
         """Looks up what the instances of a batch leave out; all that can't be is told at once."""
         windows = self._windows_of(live)
-        states: list[dict[str, StateAge]] = []
-        problems: list[Mapping[str, Any]] = []
-        for i, instance in enumerate(instances):
-            try:
-                states.append(windows.complete(instance, live.states))
-            except InvalidRequest as refused:
-                problems += [
-                    {**problem, "loc": ["body", "instances", i, *problem["loc"][1:]]}
-                    for problem in refused.problems
-                ]
-        if problems:
-            raise InvalidRequest(cut(problems))
-        return states
+        return each(instances, lambda instance: windows.complete(instance, live.states))
 
     def _predict(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,8 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
+from caudal.contract.types import arrow_type
 from caudal.entity_state import entities
 from serving.instances import ENTITIES, Flag, Instance, InvalidRequest
+from serving.keys import located
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
@@ -39,7 +41,7 @@ class State:
     """What is known of one entity.
 
     Attributes:
-        features: its aggregates by name.
+        features: its aggregates by name; those that were not published are not there.
         as_of: the event after which they are true.
     """
 
@@ -50,14 +52,18 @@ class State:
 class EntityStates(Protocol):
     """Where states come from."""
 
-    def lookup(self, entity: str, key: int | str) -> State | None:
-        """The state of an entity, or None when nothing is known of it."""
+    def lookup(self, entity: str, key: Any) -> State | None:
+        """The state of an entity, or None when nothing is known of it.
+
+        Args:
+            key: as a request's reader has checked it, by the contract's column.
+        """
 
 
 class NoStates:
     """For contracts without windows, and until a snapshot is published."""
 
-    def lookup(self, entity: str, key: int | str) -> State | None:
+    def lookup(self, entity: str, key: Any) -> State | None:
         return None
 
 
@@ -95,6 +101,8 @@ class Windows:
                 instance.flags.append(Flag(entity, "no_state"))
                 told[entity] = {"as_of": None, "age_seconds": None}
                 continue
+            if not all(name in state.features for name in absent):
+                instance.flags.append(Flag(entity, "no_state"))
             for name in absent:
                 row[name] = state.features.get(name)
             age = instance.event_time - state.as_of
@@ -113,26 +121,47 @@ class Windows:
 
 
 class SnapshotStates:
-    """A publication in memory: sorted keys and their features as arrays, so a million entities take some 60 MB."""
+    """A publication in memory: sorted keys and their features as arrays, so a million entities take some 60 MB.
+
+    It may have been made by another contract than the model's, before or after an edit: what the model wants and
+    it does not have is not known.
+    """
 
     def __init__(self, contract: Contract, publication: Publication) -> None:
-        self.as_of = publication.as_of
+        self._zone = contract.zone
         self._columns: dict[str, _Columns] = {}
         for entity, names in entities(contract).items():
+            if not publication.holds(entity):
+                continue
             table = publication.table(entity)
+            if table.schema.field("key").type != arrow_type(contract.columns[entity].type):
+                continue
             self._columns[entity] = _Columns(
                 table.column("key").to_numpy(),
                 table.column("as_of").cast(pa.int64()).to_numpy(),
-                {name: table.column(name).cast(pa.float64()).to_numpy() for name in names},
+                {
+                    name: table.column(name).cast(pa.float64()).to_numpy()
+                    for name in names
+                    if name in table.column_names
+                },
             )
 
-    def lookup(self, entity: str, key: int | str) -> State | None:
-        columns = self._columns[entity]
+    def lookup(self, entity: str, key: Any) -> State | None:
+        columns = self._columns.get(entity)
+        if columns is None:
+            return None
+        key = self._comparable(key)
         at = int(np.searchsorted(columns.keys, key))
         if at == len(columns.keys) or columns.keys[at] != key:
             return None
         features = {name: _present(values[at]) for name, values in columns.features.items()}
         return State(features, datetime.fromtimestamp(columns.as_of[at] / 1e6, UTC))
+
+    def _comparable(self, key: Any) -> Any:
+        """A key as the arrays hold it."""
+        if isinstance(key, datetime):
+            return np.datetime64(located(key, self._zone).replace(tzinfo=None), "us")
+        return np.datetime64(key, "D") if isinstance(key, date) else key
 
 
 @dataclass(frozen=True)

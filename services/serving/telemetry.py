@@ -116,10 +116,14 @@ class Telemetry:
         self._failures.labels(part).inc()
         logger.exception(message, extra={"facts": {"part": part}})
 
-    def look_failed(self, error: Exception) -> None:
-        """The ledger could not be read, or a model not loaded. Such errors speak of files, never of requests."""
-        self._failures.labels("ledger").inc()
-        logger.error("what is live could not be read: %s", error, extra={"facts": {"part": "ledger"}})
+    def look_failed(self, error: Exception, part: str = "ledger") -> None:
+        """What is live could not be read or loaded. Such errors speak of files, never of requests.
+
+        Args:
+            part: `ledger` for the ledger and the models it names, `states` for what is published of entities.
+        """
+        self._failures.labels(part).inc()
+        logger.error("what is live could not be read: %s", error, extra={"facts": {"part": part}})
 
     def took_up(self, live: Live) -> None:
         """Other models are live."""

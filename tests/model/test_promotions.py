@@ -98,6 +98,29 @@ def test_a_challenger_is_not_live_and_ends_with_the_next_champion(ledger: Promot
     assert ledger.challenger() is None
 
 
+def test_what_stands_is_read_from_the_newest_entry_back_to_the_champions(
+    ledger: Promotions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(1, 20):
+        promote(ledger, f"m{at}", at)
+    promote(ledger, "tried", 20, role="challenger")
+    promote(ledger, "tried next", 21, role="challenger")
+    read: list[str] = []
+    whole = FileStorage.read_json
+
+    def counted(storage: FileStorage, uri: str) -> Any:
+        read.append(uri.rsplit("/", 1)[-1])
+        return whole(storage, uri)
+
+    monkeypatch.setattr(FileStorage, "read_json", counted)
+    champion, challenger = ledger.standing()
+    assert champion is not None
+    assert challenger is not None
+    assert (champion.version, champion.number) == ("m19", 19)
+    assert (challenger.version, challenger.number) == ("tried next", 21)
+    assert read == ["000021.json", "000020.json", "000019.json"]
+
+
 def test_a_rollback_is_a_further_entry(ledger: Promotions) -> None:
     promote(ledger, "a", 1)
     promote(ledger, "b", 2)

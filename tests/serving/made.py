@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import json
 import threading
 import time
@@ -17,7 +17,6 @@ import httpx2
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import uvicorn
 
 from caudal.contract import Contract
 from caudal.environment import Environment
@@ -29,6 +28,7 @@ from caudal.profile import profile
 from caudal.promotions import Promotions
 from caudal.storage import Storage
 from serving.app import create_app
+from serving.server import Server, bind
 
 WHEN = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -96,6 +96,7 @@ class Served:
 
     url: str
     client: httpx2.Client
+    server: Server
 
     def predict(self, instance: Any, **query: Any) -> httpx2.Response:
         return self.client.post("/v1/predict", json=instance, params=query)
@@ -109,26 +110,27 @@ class Served:
 
 
 @contextmanager
-def served(contract: Contract, environment: Environment, storage: Storage) -> Iterator[Served]:
+def served(
+    contract: Contract, environment: Environment, storage: Storage, *, idle_seconds: int = 30
+) -> Iterator[Served]:
     """A server on a port of its own, in a thread."""
-    config = uvicorn.Config(
-        create_app(contract, environment, storage), host="127.0.0.1", port=0, log_config=None, ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    server = Server(create_app(contract, environment, storage), environment.serving, idle_seconds)
+    listening = bind("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
     thread.start()
     try:
         while not server.started:
             if not thread.is_alive():
                 raise RuntimeError("the server did not start")
             time.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx2.Client(base_url=url, timeout=10) as client:
-            yield Served(url, client)
+            yield Served(url, client, server)
     finally:
         server.should_exit = True
         thread.join()
+        gc.unfreeze()
 
 
 def lines(path: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +100,34 @@ def response(connection: socket.socket) -> tuple[int, bytes]:
     return int(data.split(b" ", 2)[1]), data
 
 
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that the server sends until it closes."""
+    data = b""
+    while True:
+        try:
+            part = connection.recv(1 << 20)
+        except ConnectionResetError:
+            return data
+        data += part
+        if not part:
+            return data
+
+
+def refusal_of(said: bytes) -> dict[str, Any]:
+    (problem,) = json.loads(said.split(b"\r\n\r\n", 1)[1])["detail"]
+    return dict(problem)
+
+
+def memory(url: str) -> float:
+    """MB that the server holds."""
+    page = httpx2.get(f"{url}/metrics", timeout=10).text
+    (line,) = [line for line in page.splitlines() if line.startswith("process_resident_memory_bytes ")]
+    return float(line.split()[1]) / 1e6
+
+
 def alive(url: str) -> bool:
     return httpx2.get(f"{url}/readyz", timeout=10).status_code == 200
 
@@ -145,6 +174,124 @@ def test_what_is_not_http_is_answered_400_and_nothing_more(server: str, junk: by
         data = connection.recv(65536)
     assert data == b"" or data.startswith(b"HTTP/1.1 400")
     assert alive(server)
+
+
+@pytest.mark.parametrize(
+    ("head", "block"),
+    [
+        (b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n", b"X-Some: " + b"y" * 1000 + b"\r\n"),
+        (b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-Long: ", b"y" * 1000),
+        (b"GET /livez?", b"y" * 1000),
+        (b"", b"\r\n" * 500),
+    ],
+)
+def test_headers_without_an_end_are_answered_431_and_no_more_is_taken(
+    server: str, head: bytes, block: bytes
+) -> None:
+    sent = 0
+    with connect(server) as connection:
+        connection.sendall(head)
+        try:
+            while sent < 50_000_000:
+                connection.sendall(block)
+                sent += len(block)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        status, said = response(connection)
+    assert status == 431
+    assert refusal_of(said)["msg"] == "the headers are larger than 65536 bytes"
+    # What lay in the sockets' buffers beyond the limit.
+    assert sent < 20_000_000
+    assert alive(server)
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_000, 200), (66_000, 431)])
+def test_headers_may_have_64_kilobytes_whether_they_come_at_once_or_in_parts(
+    server: str, size: int, status: int
+) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * size + b"\r\n\r\n"
+    for parts in (1, 50):
+        with connect(server) as connection:
+            length = len(request) // parts + 1
+            for start in range(0, len(request), length):
+                connection.sendall(request[start : start + length])
+                time.sleep(0.002)
+            assert response(connection)[0] == status
+
+
+def test_requests_that_come_together_are_each_answered_however_large_their_bodies(
+    server: str, bank_server: Any
+) -> None:
+    row = json.dumps({"instances": [example(bank_server)] * 500}).encode()
+    assert len(row) > 100_000
+    batch = f"POST /v1/predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(row)}\r\n\r\n".encode() + row
+    with connect(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + batch * 3 + LAST)
+        answers = everything(connection)
+    assert answers.count(b"HTTP/1.1 200 OK") == 5
+
+
+def test_a_request_before_headers_without_an_end_is_still_answered(server: str) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"GET /v1/model HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nX: " + b"y" * 200_000)
+        answers = everything(connection)
+    assert answers.startswith(b"HTTP/1.1 200 OK")
+    assert answers.count(b"HTTP/1.1 200") == 1
+
+
+def test_headers_after_a_body_have_an_end_too(server: str) -> None:
+    sent = 0
+    with connect(server) as connection:
+        head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"2\r\n{}\r\n0\r\nX-Long: ")
+        try:
+            while sent < 200_000_000:
+                connection.sendall(b"y" * 100_000)
+                sent += 100_000
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        assert b"HTTP/1.1 408" in everything(connection)
+    assert memory(server) < 1000
+
+
+def test_a_connection_that_sends_a_byte_now_and_then_is_closed(
+    bank_environment: Environment, bank_package: ModelPackage, bank_storage: Storage
+) -> None:
+    with served(bank_package.contract, bank_environment, bank_storage, idle_seconds=1) as server:
+        slow = b"GET /livez HTTP/1.1\r\nX-Slow: "
+        # The other one's request was answered before its body came.
+        answered = b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+        for head in (slow, answered):
+            with connect(server.url) as connection:
+                connection.sendall(head)
+                began = time.monotonic()
+                with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
+                    while time.monotonic() < began + 5:
+                        connection.sendall(b"y")
+                        time.sleep(0.1)
+        # Who sends whole requests may go on for longer.
+        for _ in range(6):
+            assert server.client.get("/livez").status_code == 200
+            time.sleep(0.3)
+
+
+def test_all_refusals_have_one_shape(bank_server: Any) -> None:
+    client = bank_server.client
+    for answer, status in (
+        (client.get("/no/such/path"), 404),
+        (client.get("/v1/predict"), 405),
+        (client.post("/livez"), 405),
+        (client.post("/v1/predict", json={}), 422),
+        (client.post("/v1/predict", content=b" " * 1_000_001), 413),
+    ):
+        assert answer.status_code == status
+        for problem in answer.json()["detail"]:
+            assert set(problem) == {"loc", "msg", "type"}
+    assert client.get("/v1/predict").headers["allow"] == "POST"
+    with connect(bank_server.url) as connection:
+        connection.sendall(b"HELLO\r\n\r\n")
+        status, said = response(connection)
+    assert (status, set(refusal_of(said))) == (400, {"loc", "msg", "type"})
 
 
 def test_more_requests_than_fit_are_answered_503_and_the_probes_still_get_through(server: str) -> None:
@@ -202,6 +349,38 @@ def test_a_stopped_server_answers_what_is_in_flight_and_ends_without_an_error(
         assert running.wait(timeout=10) == 0
 
 
+def test_a_stopped_server_answers_requests_that_it_had_not_read_yet(
+    bank_environment: Environment, bank_package: ModelPackage, bank_storage: Storage, bank_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    row = json.dumps(example(bank_server)).encode()
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(row)}\r\n\r\n".encode()
+    connections: list[socket.socket] = []
+    ready = threading.Event()
+
+    async def told_to_stop(counter: int) -> bool:
+        if not ready.is_set():
+            return False
+        # The loop reads nothing between this and the shutdown.
+        for connection in connections:
+            connection.sendall(head + row)
+        return True
+
+    with served(bank_package.contract, bank_environment, bank_storage) as server:
+        monkeypatch.setattr(server.server, "on_tick", told_to_stop)
+        for _ in range(8):
+            connections.append(connect(server.url))
+            # The server has accepted it, and takes it for idle.
+            connections[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert response(connections[-1])[0] == 200
+        ready.set()
+        for connection in connections:
+            answer = everything(connection)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert b"connection: close" in answer
+            connection.close()
+
+
 def test_a_client_that_sends_too_often_is_answered_429_until_it_has_paused(
     bank_environment: Environment, bank_package: ModelPackage, bank_storage: Storage
 ) -> None:
@@ -228,6 +407,9 @@ def test_behind_a_front_end_clients_are_told_apart_by_the_address_that_it_saw(
         assert status("198.51.100.2") == 200
         # What stands before the last address is only claimed.
         assert status("203.0.113.9, 198.51.100.1") == 429
+        # So does what stands in a line before the last.
+        lines = [("X-Forwarded-For", "203.0.113.10"), ("X-Forwarded-For", "198.51.100.1")]
+        assert server.client.get("/v1/model", headers=lines).status_code == 429
 
 
 def test_a_bucket_fills_at_its_rate_and_no_further_than_its_burst() -> None:

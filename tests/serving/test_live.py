@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pyarrow as pa
@@ -25,6 +26,7 @@ from caudal.promotions import Promotions
 from caudal.serving_environment import ChallengerTraffic
 from caudal.storage import Storage
 from caudal.storage.files import file_path
+from serving import app, live
 from serving.arms import belongs_to_challenger
 from serving.live import LiveModels
 from serving.telemetry import Telemetry
@@ -127,6 +129,134 @@ def test_a_ledger_that_can_not_be_read_stops_nobody(
     with served(bank_contract, quick, local_storage) as server:
         (file_path(quick.ledger(bank_contract.name, "promotions")) / "000002.json").write_text("{")
         until(lambda: server.predict(row).status_code == 200 and server.metric("caudal_failures_total") > 0)
+
+
+class _Hanging:
+    """A storage that stops answering when it is told to."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked += 1
+        self.answers.wait()
+        return getattr(self._storage, name)
+
+
+def test_a_ledger_that_hangs_keeps_nobody_waiting_for_long_and_is_asked_once(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any]
+) -> None:
+    first, second = make(5), make(6)
+    promote(local_storage, quick, first)
+    # Each request would wait for its look.
+    serving = quick.serving.model_copy(update={"wait_after": WHEN - WHEN})
+    environment = quick.model_copy(update={"serving": serving})
+    storage = _Hanging(local_storage)
+    try:
+        with served(bank_contract, environment, cast("Storage", storage)) as server:
+            assert server.predict(row).json()["model_version"] == first.version
+            promote(local_storage, quick, second)
+            storage.answers.clear()
+            storage.asked = 0
+            for path in ("/readyz", "/", "/v1/model"):
+                assert server.client.get(path).status_code == 200
+            # The first has waited; the look goes on, so the others don't.
+            began = time.monotonic()
+            for _ in range(20):
+                assert server.predict(row).json()["model_version"] == first.version
+            assert time.monotonic() - began < live.PATIENCE
+            assert storage.asked == 1
+            assert server.metric('caudal_failures_total{part="ledger"}') == 1
+            storage.answers.set()
+            until(lambda: server.predict(row).json()["model_version"] == second.version)
+            # A look that hangs for good does not keep the server from ending.
+            storage.answers.clear()
+            server.client.get("/readyz")
+    finally:
+        storage.answers.set()
+
+
+def test_a_server_whose_ledger_has_not_answered_says_so(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(app, "START_PATIENCE", 0.1)
+    promote(local_storage, quick, make(5))
+    storage = _Hanging(local_storage)
+    storage.answers.clear()
+    try:
+        with served(bank_contract, quick, cast("Storage", storage)) as server:
+            answer = server.predict(row)
+            assert (answer.status_code, answer.json()["detail"][0]["type"]) == (503, "not_known")
+            storage.answers.set()
+            until(lambda: server.predict(row).status_code == 200)
+    finally:
+        storage.answers.set()
+
+
+def test_a_model_that_can_not_be_loaded_is_not_told_as_none(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any, row: dict[str, Any]
+) -> None:
+    bad = make(6)
+    promote(local_storage, quick, bad)
+    shutil.rmtree(file_path(bad.uri))
+    with served(bank_contract, quick, local_storage) as server:
+        answer = server.predict(row)
+        assert (answer.status_code, answer.json()["detail"][0]["type"]) == (503, "not_loaded")
+        assert "could not be loaded" in server.client.get("/readyz").json()["status"]
+
+
+def test_a_challenger_that_can_not_be_loaded_is_tried_again_ever_later_and_costs_nothing_else(
+    quick: Environment, local_storage: Storage, bank_contract: Contract, make: Any,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level("INFO", logger="serving")
+    champion, challenger = make(5), make(9)
+    promote(local_storage, quick, champion)
+    promote(local_storage, quick, challenger, role="challenger")
+    aside = file_path(challenger.uri).with_name("aside")
+    file_path(challenger.uri).rename(aside)
+    clock = _Clock()
+    tried: list[str] = []
+    entries: list[str] = []
+    read = type(local_storage).read
+
+    def counted(storage: Storage, uri: str) -> bytes:
+        (tried if challenger.version in uri else entries).append(uri)
+        return read(storage, uri)
+
+    monkeypatch.setattr(type(local_storage), "read", counted)
+
+    async def scenario() -> None:
+        models = LiveModels(bank_contract, quick, local_storage, Telemetry(), clock)
+
+        async def look() -> Any:
+            await models.current()
+            assert models._task is not None
+            await models._task
+            return models.live
+
+        await look()
+        entries.clear()
+        attempts = []
+        for _ in range(60):
+            clock.now += 1
+            before = len(tried)
+            await look()
+            attempts.append(len(tried) > before)
+        assert [i + 1 for i, one in enumerate(attempts) if one] == [5, 15, 35]
+        assert entries == []
+        aside.rename(file_path(challenger.uri))
+        clock.now += 300
+        found = await look()
+        assert found.challenger.version == challenger.version
+
+    asyncio.run(scenario())
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("took up")]
+    assert len(told) == 2
 
 
 def test_a_shadow_scores_what_the_champion_answers_and_answers_nobody(

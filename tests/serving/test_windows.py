@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,12 +13,14 @@ import pyarrow as pa
 import pytest
 
 from caudal.backends import open_storage, open_warehouse
-from caudal.contract import Contract, load_contract
+from caudal.contract import Contract, load_contract, parse_contract
 from caudal.entity_state import Publications, entities
 from caudal.environment import Environment, load_environment
 from caudal.package import Encoder, ModelPackage
+from caudal.promotions import Promotions
 from caudal.storage.files import file_path
 from caudal.tables import warehouse_table
+from caudal.yaml_document import read_document, write_document
 from data.wallet.files import write_files
 from data.wallet.simulator import Simulation
 from etl_beam.calendar_features import calendar_features
@@ -271,8 +275,6 @@ def test_a_state_that_is_older_than_the_contract_allows_is_flagged(
     wallet: Contract,
     quick: Environment,
 ) -> None:
-    from caudal.contract import parse_contract
-
     contract = parse_contract(wallet.text + "\nserving: {state_within: 2d}\n")
     world = World(contract, quick)
     rows = world.arrive(transactions(300), AS_OF)
@@ -286,6 +288,62 @@ def test_a_state_that_is_older_than_the_contract_allows_is_flagged(
             row = {"transaction_id": 1, "amount": 2.0, "occurred_at": moment, "entities": both}
             flags = server.predict(row).json()["flags"]
             assert {f["field"] for f in flags if f["flag"] == "stale_state"} & {"customer_id"} == expected
+
+
+def edited(contract: Contract) -> Contract:
+    """The contract without windows over terminals, and with fewer over customers."""
+    values: Any = copy.deepcopy(read_document(contract.text, "wallet").values)
+    values["features"]["windows"] = [{"entity": "customer_id", "lengths": ["1d"], "values": {"count": "*"}}]
+    del values["features"]["ratios"]
+    return parse_contract(write_document(values))
+
+
+def test_an_edit_of_the_windows_blocks_no_model_and_what_is_no_longer_published_is_flagged(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    """The newest publication follows the edited contract; the live model's still wants the old entities."""
+    old, new = world.contract, edited(world.contract)
+    ledger = Promotions(world.storage, world.environment.ledger(old.name, "promotions"))
+    instance = {"transaction_id": 1, "amount": 20.5, "entities": {"customer_id": 3, "terminal_id": 7}}
+    lost = [{"field": name, "flag": "no_state"} for name in ("customer_id", "terminal_id")]
+    Publications(world.storage, world.environment, old).publish(world.warehouse, "old", AS_OF)
+    with served(new, world.environment, world.storage) as running:
+        assert running.predict(instance).json()["flags"] == []
+        Publications(world.storage, world.environment, new).publish(world.warehouse, "new", AS_OF)
+        until(lambda: running.predict(instance).json()["flags"] == lost)
+        told = running.predict(instance).json()["state"]
+        assert told["customer_id"]["as_of"] is not None
+        assert told["terminal_id"] == {"as_of": None, "age_seconds": None}
+        with served(new, world.environment, world.storage) as fresh:
+            assert fresh.predict(instance).json()["flags"] == lost
+        # A model of the new contract, and the way back.
+        later = make_model(world.storage, world.environment, new, rows)
+        promote(world.storage, world.environment, later)
+        few = {"transaction_id": 1, "amount": 20.5, "entities": {"customer_id": 3}}
+        until(lambda: running.client.get("/v1/model").json()["champion"]["version"] == later.version)
+        assert running.predict(few).json()["flags"] == []
+        ledger.roll_back(as_of=AS_OF, by="test", reason="test")
+        until(lambda: running.client.get("/v1/model").json()["champion"]["version"] == package.version)
+        assert running.predict(instance).status_code == 200
+
+
+def test_a_publication_that_can_not_be_read_is_told_and_blocks_no_model(
+    world: World, rows: pa.Table, package: ModelPackage
+) -> None:
+    publications = Publications(world.storage, world.environment, world.contract)
+    broken = publications.publish(world.warehouse, "broken", AS_OF)
+    assert broken is not None
+    shutil.rmtree(file_path(broken))
+    instance = {"transaction_id": 1, "amount": 20.5, "entities": {"customer_id": 3, "terminal_id": 7}}
+    with served(world.contract, world.environment, world.storage) as server:
+        assert [flag["flag"] for flag in server.predict(instance).json()["flags"]] == ["no_state"] * 2
+        later = make_model(world.storage, world.environment, world.contract, rows, rounds=7)
+        promote(world.storage, world.environment, later)
+        until(lambda: server.predict(instance).json()["model_version"] == later.version)
+        # Not at each look: that it is tried again is a matter of seconds.
+        assert server.metric('caudal_failures_total{part="states"}') == 1
+        publications.publish(world.warehouse, "good", AS_OF)
+        until(lambda: server.predict(instance).json()["flags"] == [])
 
 
 def test_publishing_again_changes_nothing_and_a_later_commit_is_taken_up(

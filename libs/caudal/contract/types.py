@@ -18,6 +18,10 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 }
 
 
+DECIMAL_TEXT = r"^-?[0-9]{1,29}(\.[0-9]{1,9})?$"
+"""How a decimal is written: what `NUMERIC` holds without loss."""
+
+
 def arrow_type(column_type: ColumnType) -> pa.DataType:
     """The Arrow type in which a column is stored; decimals are BigQuery's NUMERIC, timestamps are UTC."""
     return _ARROW[column_type]

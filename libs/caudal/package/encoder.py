@@ -204,7 +204,7 @@ class Encoder:
             if value is None:
                 continue
             if feature.kind == "categorical":
-                line[feature.first] = self._codes[feature.name].get(_as_text(value), np.nan)
+                line[feature.first] = self._codes[feature.name].get(as_text(value), np.nan)
             elif feature.kind == "text":
                 _, buckets, counts = hashed_counts(pa.array([value], pa.string()), feature.width, feature.ngrams)
                 line[feature.first + buckets] = counts
@@ -289,7 +289,8 @@ def _text(column: pa.Array) -> pa.Array:
     return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A category's value as the encoder knows it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
