@@ -192,7 +192,11 @@ def monitoring_table() -> Table:
 
 
 def covered_table() -> Table:
-    """Which loads the warehouse's tables cover, written in the commit that covers them."""
+    """Which loads the warehouse's tables cover, written in the commit that covers them.
+
+    `rows_digests` is what the commit's rows were made by, `Contract.rows_digests` as JSON; null where that was not
+    recorded yet.
+    """
     return Table(
         WAREHOUSE,
         "_covered",
@@ -201,6 +205,7 @@ def covered_table() -> Table:
                 pa.field("contract", pa.string(), nullable=False),
                 pa.field("load_id", pa.string(), nullable=False),
                 pa.field("commit_id", pa.string(), nullable=False),
+                pa.field("rows_digests", pa.string()),
             ]
         ),
     )

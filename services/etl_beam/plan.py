@@ -11,6 +11,7 @@ An attempt that finds its commit made returns the recorded result; otherwise it 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,9 @@ class Plan:
         displaced: ids of the covered loads that one of the new loads supersedes.
         loads: every load that is done, by URI and generation; a row in flight carries its load as an index here.
         all_rows: the rows of all those loads, an upper bound on what a run can read.
+        rows_digests: what the rows are made by, `Contract.rows_digests` as JSON.
+        rebuilt: the parts of the contract that are not as they were at the last commit. If there are any, every
+            load is new, and all rows of the contract's tables are replaced.
     """
 
     commit: str
@@ -59,10 +63,12 @@ class Plan:
     displaced: tuple[str, ...]
     loads: tuple[Load, ...]
     all_rows: int
+    rows_digests: str = ""
+    rebuilt: tuple[str, ...] = ()
 
     @property
     def first_run(self) -> bool:
-        """Whether the warehouse is still empty, so that there is nothing to compare the gain with."""
+        """Whether there is nothing to compare the gain with: the warehouse is empty, or rebuilt."""
         return len(self.new) == len(self.loads)
 
     @cached_property
@@ -77,11 +83,11 @@ class Plan:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Plan:
-        names = ("new", "superseded", "displaced")
+        names = ("new", "superseded", "displaced", "rebuilt")
         return Plan(
             **{
                 **value,
-                **{name: tuple(value[name]) for name in names},
+                **{name: tuple(value.get(name, ())) for name in names},
                 "loads": tuple(Load(**load) for load in value["loads"]),
             }
         )
@@ -103,15 +109,15 @@ def recorded_result(context: StepContext, plan: Plan) -> dict[str, Any] | None:
 def fix_plan(context: StepContext) -> Plan:
     """The plan that this run follows: the one that an earlier attempt recorded, or else a new one."""
     covered = _covered(context)
+    changed = _changed_parts(context)
     for commit in context.storage.names(join(context.run.uri, "etl")):
         plan = _read(context.storage, folder(context.run, commit, "plan.json"))
-        if plan is not None and (
-            commit in covered.values() or not any(load_id in covered for load_id in plan.new)
-        ):
+        if plan is not None and (commit in covered.values() or _holds(plan, covered, changed, context)):
             return plan
     plan = make_plan(
         LoadLedger(context.storage, context.environment.ledger(context.contract.name, "loads")).done(),
         covered,
+        changed,
         context,
     )
     uri = folder(context.run, plan.commit, "plan.json")
@@ -122,8 +128,13 @@ def fix_plan(context: StepContext) -> Plan:
     return plan
 
 
-def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], context: StepContext) -> Plan:
+def make_plan(
+    done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], changed: tuple[str, ...], context: StepContext
+) -> Plan:
     """The plan that the ledger's records and the covered loads lead to.
+
+    Rows that were made by another contract don't fit those of this one: when a part of it has changed, the tables
+    are made anew from all loads.
 
     Of the generations of one object the latest landed counts, and of those the greatest generation. An object
     that could not be read at all supersedes nothing: bad input never loses good input.
@@ -139,9 +150,14 @@ def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], con
         for load_id, load in loads.items()
         if (name := (load["bucket"], load["name"])) in newest and newest[name] != load_id
     }
+    # A contract that is changed back leads to another commit than it did the first time.
+    replaced = sorted(set(covered.values())) if changed else []
+    if changed:
+        covered = {}
     new = tuple(sorted(loads.keys() - covered.keys()))
+    rows_digests = _rows_digests(context)
     return Plan(
-        commit=digest("commit", context.contract.name, new)[:SHORT],
+        commit=digest("commit", context.contract.name, rows_digests, replaced, new)[:SHORT],
         as_of=format_instant(context.run.as_of),
         new=new,
         new_rows=sum(loads[load_id]["rows"] for load_id in new),
@@ -154,6 +170,34 @@ def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], con
             )
         ),
         all_rows=sum(load["rows"] for load in loads.values()),
+        rows_digests=rows_digests,
+        rebuilt=changed,
+    )
+
+
+def _holds(plan: Plan, covered: Mapping[str, str], changed: tuple[str, ...], context: StepContext) -> bool:
+    """Whether a recorded plan is still one for the warehouse as it is, and for the contract as it is."""
+    return (
+        plan.rebuilt == changed
+        and plan.rows_digests == _rows_digests(context)
+        and (bool(changed) or not any(load_id in covered for load_id in plan.new))
+    )
+
+
+def _rows_digests(context: StepContext) -> str:
+    return json.dumps(context.contract.rows_digests(), sort_keys=True)
+
+
+def _changed_parts(context: StepContext) -> tuple[str, ...]:
+    """The parts of the contract by which not all rows of its tables were made; none while there are no rows."""
+    found = context.warehouse.query(
+        f"SELECT DISTINCT rows_digests FROM {covered_table().sql_name} WHERE contract = @contract",
+        {"contract": context.contract.name},
+    )
+    now = context.contract.rows_digests()
+    recorded = [json.loads(text or "{}") for text in found["rows_digests"].to_pylist()]
+    return tuple(
+        sorted({name for then in recorded for name in then.keys() | now.keys() if then.get(name) != now.get(name)})
     )
 
 

@@ -32,16 +32,16 @@ def _of_entity(job: OpenJob, group: EntityWindows) -> tuple[tuple[int, int], ...
     rows, parameters = gained_moments(job, group.entity)
     if not job.plan.first_run:
         _, moving = moving_rows(job, [])
-        join, near = within_reach(job, group, "b")
+        join, near = within_reach(job, group, "_b")
         rows += (
-            f" UNION ALL SELECT w.`{group.entity}` AS entity, "
-            f"CAST(w.`{job.contract.event_time}` AS TIMESTAMP) AS t "
-            f"FROM {warehouse_table(job.contract).sql_name} AS w {join} WHERE {near}"
+            f" UNION ALL SELECT _w.`{group.entity}` AS entity, "
+            f"CAST(_w.`{job.contract.event_time}` AS TIMESTAMP) AS _at "
+            f"FROM {warehouse_table(job.contract).sql_name} AS _w {join} WHERE {near}"
         )
         parameters = {**parameters, **moving}
     found = job.warehouse.query(
-        f"SELECT h.entity, COUNT(*) AS n, MIN(h.t) AS first, MAX(h.t) AS last FROM ({rows}) AS h "
-        "WHERE h.entity IS NOT NULL GROUP BY h.entity HAVING COUNT(*) > @most",
+        f"SELECT _h.entity, COUNT(*) AS n, MIN(_h._at) AS first, MAX(_h._at) AS last FROM ({rows}) AS _h "
+        "WHERE _h.entity IS NOT NULL GROUP BY _h.entity HAVING COUNT(*) > @most",
         {**parameters, "most": ROWS_A_SLICE},
     )
     moments = [

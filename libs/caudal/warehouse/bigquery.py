@@ -312,9 +312,14 @@ class BigQueryWarehouse(Warehouse):
                     self._replace(script, replacement, stage)
             if commit.covered:
                 contract, loads = script.value(commit.contract), script.values(commit.covered)
+                digests = "NULL" if commit.rows_digests is None else script.value(commit.rows_digests)
+                covered = self._sql_name(covered_table())
+                # A load is covered once: a commit that works it out anew takes it over.
+                script.add(f"DELETE FROM {covered} WHERE contract = {contract} AND load_id IN UNNEST({loads})")
                 script.add(
-                    f"INSERT INTO {self._sql_name(covered_table())} (contract, load_id, commit_id) "
-                    f"SELECT {contract}, covered, {script.value(commit.id)} FROM UNNEST({loads}) AS covered"
+                    f"INSERT INTO {covered} (contract, load_id, commit_id, rows_digests) "
+                    f"SELECT {contract}, covered, {script.value(commit.id)}, {digests} "
+                    f"FROM UNNEST({loads}) AS covered"
                 )
             config = bigquery.QueryJobConfig(query_parameters=script.parameters)
             _, repeated = self._once(
@@ -334,22 +339,22 @@ class BigQueryWarehouse(Warehouse):
     ) -> None:
         table, name = replacement.table, self._sql_name(replacement.table)
         rows = stage(table, table.schema, replacement.rows) if replacement.rows else None
-        if replacement.key is not None:
+        within = "TRUE"
+        if table.partition_by is not None:
+            column = quoted(table.partition_by)
+            day = column if pa.types.is_date(table.schema.field(table.partition_by).type) else f"DATE({column})"
+            # Named values, not a subquery: BigQuery then reads these partitions and no others.
+            within = f"{day} IN UNNEST({script.values(replacement.partitions, 'DATE')})"
+        if replacement.whole:
+            script.add(f"DELETE FROM {name} WHERE {within}")
+        elif replacement.key is not None:
             key = quoted(replacement.key)
             gone = [f"SELECT {key} FROM {rows}"] if rows else []
             if replacement.removed:
                 schema = pa.schema([pa.field("key", table.schema.field(replacement.key).type)])
                 gone.append(f"SELECT key FROM {stage(table, schema, replacement.removed)}")
-            within = ""
-            if table.partition_by is not None:
-                column = quoted(table.partition_by)
-                day = (
-                    column if pa.types.is_date(table.schema.field(table.partition_by).type) else f"DATE({column})"
-                )
-                # Named values, not a subquery: BigQuery then reads these partitions and no others.
-                within = f"{day} IN UNNEST({script.values(replacement.partitions, 'DATE')}) AND "
             for keys in gone:
-                script.add(f"DELETE FROM {name} WHERE {within}{key} IN ({keys})")
+                script.add(f"DELETE FROM {name} WHERE {within} AND {key} IN ({keys})")
         if rows:
             columns = ", ".join(quoted(field.name) for field in table.schema)
             script.add(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {rows}")

@@ -255,9 +255,16 @@ class DuckDBWarehouse(Warehouse):
                 return False
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
+            # A load is covered once: a commit that works it out anew takes it over.
             cursor.execute(
-                f"INSERT INTO {_name(covered_table())} SELECT $contract, unnest($loads::VARCHAR[]), $id",
-                {**identity, "loads": list(commit.covered)},
+                f"DELETE FROM {_name(covered_table())} WHERE contract = $contract "
+                "AND load_id IN (SELECT unnest($loads::VARCHAR[]))",
+                {"contract": commit.contract, "loads": list(commit.covered)},
+            )
+            cursor.execute(
+                f"INSERT INTO {_name(covered_table())} (contract, load_id, commit_id, rows_digests) "
+                "SELECT $contract, unnest($loads::VARCHAR[]), $id, $digests",
+                {**identity, "loads": list(commit.covered), "digests": commit.rows_digests},
             )
             cursor.execute("INSERT INTO _caudal.commits VALUES ($contract, $id)", identity)
         return True
@@ -325,16 +332,18 @@ def _loaded(cursor: duckdb.DuckDBPyConnection, table: Table, load_id: str) -> Lo
 
 def _replace(cursor: duckdb.DuckDBPyConnection, replacement: Replacement) -> None:
     table = replacement.table
-    if replacement.key is not None:
-        within = ""
-        parameters: dict[str, Any] = {}
-        if table.partition_by is not None:
-            within = f"CAST({_quoted(table.partition_by)} AS DATE) IN (SELECT unnest($partitions::DATE[])) AND"
-            parameters = {"partitions": list(replacement.partitions)}
+    within = "TRUE"
+    parameters: dict[str, Any] = {}
+    if table.partition_by is not None:
+        within = f"CAST({_quoted(table.partition_by)} AS DATE) IN (SELECT unnest($partitions::DATE[]))"
+        parameters = {"partitions": list(replacement.partitions)}
+    if replacement.whole:
+        cursor.execute(f"DELETE FROM {_name(table)} WHERE {within}", parameters)
+    elif replacement.key is not None:
         for files, column in ((replacement.rows, replacement.key), (replacement.removed, "key")):
             if files:
                 cursor.execute(
-                    f"DELETE FROM {_name(table)} WHERE {within} {_quoted(replacement.key)} IN "
+                    f"DELETE FROM {_name(table)} WHERE {within} AND {_quoted(replacement.key)} IN "
                     f"(SELECT {_quoted(column)} FROM {_parquet(files)})",
                     parameters,
                 )

@@ -45,6 +45,7 @@ class Replacement:
         removed: URIs of Parquet files with one column `key`: keys that go without a successor.
         partitions: every value of the partition column under which an old or a new row of these keys lies;
             nothing outside them is touched.
+        whole: every row in the partitions goes, whatever its key.
     """
 
     table: Table
@@ -52,6 +53,7 @@ class Replacement:
     key: str | None = None
     removed: tuple[str, ...] = ()
     partitions: tuple[date, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Commit:
         id: the identity of the commit; a commit that was made before changes nothing.
         contract: whose loads are covered.
         covered: ids of the loads whose rows the tables reflect from now on.
+        rows_digests: what the rows were made by (`caudal.tables.covered_table`).
     """
 
     id: str
     contract: str
     replacements: tuple[Replacement, ...]
     covered: tuple[str, ...]
+    rows_digests: str | None = None
 
 
 class Warehouse(ABC):
