@@ -375,7 +375,7 @@ def edited(edit: list[tuple[str, str]]) -> Contract:
     return parse_contract(text, "timed.yaml")
 
 
-@LIKELY
+@settings(LIKELY, max_examples=max(EXAMPLES // 2, 5))
 @given(objects(TIMED_ROWS, timed), st.lists(st.sampled_from(EDITS), min_size=3, max_size=3))
 def test_whatever_is_edited_between_runs_the_warehouse_is_that_of_the_last_contract(
     runs: list[list[Landed]], edits: list[list[tuple[str, str]]]
