@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caudal.contract import Contract, parse_contract
+from caudal.tables import contract_tables
 from tests.etl_oracle.oracle import content_hash, expected
 from tests.etl_oracle.stream import Landed, Stream, differences, tables_from
 
@@ -387,6 +388,8 @@ def test_whatever_is_edited_between_runs_the_warehouse_is_that_of_the_last_contr
         for i, (edit, landed) in enumerate(zip_longest(edits, runs, fillvalue=[])):
             if i < len(edits):
                 stream.contract = edited(edit)
+                # As ingest does.
+                stream.warehouse.ensure_tables(contract_tables(stream.contract))
             as_of = AS_OF + timedelta(days=i)
             if landed:
                 stream.load(landed)
