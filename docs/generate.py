@@ -31,7 +31,15 @@ One YAML file in contracts/ describes a data set and its model; it is the only f
 `caudal check` reads it and tells every mistake with file, line and mend. The shipped
 [bank_marketing.yaml](../contracts/bank_marketing.yaml) is an example of each part.
 
-Lengths of time are written `14d`, `36h`, `90m`, `30s` or `2w`. Keys that are not listed here are refused.
+Lengths of time are written `14d`, `36h`, `90m`, `30s` or `2w`, up to 100 years. Keys that are not listed here are
+refused.
+
+**An edit** is taken up by the next run. Where it changes what rows are (`columns`, `key`, `event_time`, `version`,
+`time_zone`, calendar features or windows), that run makes the warehouse's tables anew from the whole lake, as one
+run over all files would; a key keeps the as-of at which it first arrived, and its prediction. The result of `etl`
+names the parts under `rebuilt`. A column that is new is null in rows that the lake had before, and a row that had
+brought it while it was unknown stays refused: land its file again. A column of another type needs another name.
+
 This page is made by `python docs/generate.py` from the models in libs/caudal/contract/."""
 
 ENVIRONMENT_INTRO = """# The environment

@@ -88,7 +88,7 @@ def _context(
         pq.write_table(taken.select(table.schema.names).cast(table.schema), stream)
     warehouse.load(table, [uri], f"{rows} rows")
     run = begin_run(storage, contract, environment, as_of, reason="benchmark")
-    counted = {"read": rows, "rejected": 0, "duplicates": 0, "warehouse": rows}
+    counted = {"read": rows, "rejected": 0, "duplicates": 0, "removed": 0, "warehouse": rows}
     quiet = environment.model_copy(update={"alarms": tuple(d for d in environment.alarms if d.type == "file")})
     return replace(
         StepContext(contract, quiet, run), results={"ingest": {"quarantined": 0}, "etl": {"rows": counted}}

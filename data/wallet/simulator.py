@@ -63,6 +63,8 @@ SCHEMA = pa.schema(
 InjectionKind = Literal["amounts", "fraud", "merchants"]
 INJECTIONS: tuple[InjectionKind, ...] = get_args(InjectionKind)
 _STRENGTHS: dict[InjectionKind, float] = {"amounts": 2.0, "fraud": 5.0, "merchants": 0.5}
+_STRONGEST = 1e6
+"""Well below the strength from which on 64 bits don't hold an amount in cents."""
 
 
 class Scenario(IntEnum):
@@ -108,6 +110,8 @@ class Injection:
     def parse(text: str) -> Injection:
         """Reads `KIND@DAY` or `KIND@DAY:STRENGTH`, such as `amounts@60` or `merchants@90:0.3`.
 
+        A strength is above 0 and at most a million, that of `merchants` at most 1.
+
         Raises:
             ValueError: it says something else.
         """
@@ -116,7 +120,7 @@ class Injection:
         for known in INJECTIONS:
             if kind == known and day.isdigit():
                 value = float(strength) if strength else _STRENGTHS[known]
-                if value <= 0 or (known == "merchants" and value > 1):
+                if not 0 < value <= _STRONGEST or (known == "merchants" and value > 1):
                     raise ValueError(f"the strength {value:g} of '{text}' is out of range")
                 return Injection(known, int(day), value)
         raise ValueError(f"'{text}' is not KIND@DAY or KIND@DAY:STRENGTH with a kind of {', '.join(INJECTIONS)}")

@@ -1,18 +1,19 @@
 """The published state of entities: for each, the window features of its latest row.
 
-A server that has only an entity's key reads them from here. A publication is one committed folder with a Parquet
-file an entity (columns `key`, `as_of` and the features), named by what it was made from; a log says which is
-newest. Publishing is repeatable: the same commit publishes the same folder and is entered once.
+A server that has only an entity's key reads them from here. A row of the future is nobody's latest: events
+count from when they happened. A publication is one committed folder with a Parquet file an entity (columns `key`,
+`as_of` and the features), named by what it was made from; a log says which is newest. Publishing is repeatable:
+the same commit publishes the same folder and is entered once.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from caudal.errors import AlreadyExists
-from caudal.event_time import event_times
+from caudal.event_time import event_times, happened_by
 from caudal.folders import FolderWriter, is_committed, open_folder
 from caudal.identity import format_instant, parse_instant
 from caudal.ledger import Log
@@ -40,22 +41,31 @@ def longest_reach(contract: Contract) -> timedelta:
     return max(max(w.lengths) + (w.delay or timedelta()) for w in contract.features.windows)
 
 
-def latest_rows_query(contract: Contract, entity: str, features: list[str]) -> str:
-    """SQL for each entity's features in its latest row since `@since`, in the order of keys.
+def latest_rows_query(
+    contract: Contract, entity: str, features: list[str], as_of: datetime
+) -> tuple[str, dict[str, date | datetime]]:
+    """SQL for each entity's features in its latest row that had happened by an as-of, in the order of keys.
 
     Of rows with equal time the greatest key decides.
+
+    Returns:
+        The query and its parameters.
     """
     # A server reads publications, and has nothing to read SQL with.
     from caudal.sql import quoted
 
-    chosen = ", ".join(quoted(name) for name in features)
-    key, event, tie = quoted(entity), quoted(contract.event_time), quoted(contract.key)
-    return (
-        f"SELECT {key} AS `key`, {event} AS `as_of`, {chosen} FROM {warehouse_table(contract).sql_name} "
-        f"WHERE {key} IS NOT NULL AND `_event_date` >= @since "
+    chosen = ", ".join(f"_w.{quoted(name)}" for name in features)
+    # No column of a contract begins with an underscore, and no name with a dot is one of the result's.
+    key, event, tie = (f"_w.{quoted(name)}" for name in (entity, contract.event_time, contract.key))
+    happened, parameters = happened_by(contract, as_of, "as_of")
+    query = (
+        f"SELECT {key} AS `key`, {event} AS `as_of`, {chosen} FROM {warehouse_table(contract).sql_name} AS _w "
+        f"WHERE {key} IS NOT NULL AND _w.`_event_date` >= @since AND {happened} "
         f"QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {event} DESC, {tie} DESC) = 1 "
         f"ORDER BY {key}"
     )
+    since = (as_of - longest_reach(contract)).date() - timedelta(days=1)
+    return query, {**parameters, "since": since}
 
 
 class Publications:
@@ -100,10 +110,9 @@ class Publications:
 
     def _export(self, warehouse: Warehouse, wanted: dict[str, list[str]], commit: str, as_of: datetime) -> None:
         writer = FolderWriter(self._storage, join(self._folder, commit))
-        since = (as_of - longest_reach(self._contract)).date() - timedelta(days=1)
         for entity, features in wanted.items():
-            query = latest_rows_query(self._contract, entity, features)
-            for part in warehouse.export(query, writer.reserve(entity), {"since": since}):
+            query, parameters = latest_rows_query(self._contract, entity, features, as_of)
+            for part in warehouse.export(query, writer.reserve(entity), parameters):
                 writer.added(f"{entity}/{part.rsplit('/', 1)[-1]}")
         facts = {"contract": self._contract.name, "commit": commit, "as_of": format_instant(as_of)}
         writer.commit({**facts, "after": len(self._log)})

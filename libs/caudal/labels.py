@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from caudal.contract.columns import class_value
 from caudal.errors import CaudalError
 
 if TYPE_CHECKING:
@@ -46,12 +48,19 @@ def class_number(contract: Contract, name: str) -> int:
     return 1 if contract.task == "binary" else classes(contract).index(name)
 
 
-def label_value(contract: Contract, name: str) -> str | bool | int:
-    """A class, which the contract writes as text, in the type of the label's column."""
-    kind = contract.columns[contract.label.column].type
-    if kind == "boolean":
-        return name == "true"
-    return int(name) if kind == "integer" else name
+def label_value(contract: Contract, name: str) -> str | bool | int | float:
+    """A class, which the contract writes as text, as a query's parameter to compare the label's column with."""
+    value = _class_value(contract, name)
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def has_label(contract: Contract, values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    """Which values of the label's column are a class; null where there is no label."""
+    return pc.equal(values, pa.scalar(_class_value(contract, name), values.type))
+
+
+def _class_value(contract: Contract, name: str) -> str | bool | int | float | Decimal:
+    return class_value(contract.columns[contract.label.column].type, name)
 
 
 def encode_labels(contract: Contract, table: pa.Table | pa.RecordBatch) -> NDArray[Any]:
@@ -73,11 +82,10 @@ def encode_labels(contract: Contract, table: pa.Table | pa.RecordBatch) -> NDArr
         )
     if contract.task == "regression":
         return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    text = pc.cast(column, pa.string())
-    if contract.task == "binary":
-        positive = pc.equal(text, pa.scalar(contract.label.positive, pa.string()))
+    if contract.task == "binary" and contract.label.positive is not None:
+        positive = has_label(contract, column, contract.label.positive)
         return np.asarray(positive.to_numpy(zero_copy_only=False), dtype=np.int8)
-    numbers = pc.index_in(text, pa.array(classes(contract), pa.string()))
+    numbers = pc.index_in(pc.cast(column, pa.string()), pa.array(classes(contract), pa.string()))
     if numbers.null_count:
         raise CaudalError(
             "a label is none of the contract's classes",

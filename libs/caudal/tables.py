@@ -198,6 +198,8 @@ def covered_table() -> Table:
     """Which loads the warehouse's tables cover, written in the commit that covers them.
 
     `as_of` is that of the ETL run that took the load; null where the commit was made before this was recorded.
+    `rows_digests` is what the commit's rows were made by, `Contract.rows_digests` as JSON; null where that was not
+    recorded yet.
     """
     return Table(
         WAREHOUSE,
@@ -208,6 +210,7 @@ def covered_table() -> Table:
                 pa.field("load_id", pa.string(), nullable=False),
                 pa.field("commit_id", pa.string(), nullable=False),
                 pa.field("as_of", _UTC),
+                pa.field("rows_digests", pa.string()),
             ]
         ),
     )

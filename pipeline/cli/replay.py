@@ -214,7 +214,7 @@ class Progress:
             return
         from rich.text import Text
 
-        from pipeline.report.events import alarm_text, alarms_of, verdict_text
+        from pipeline.report.events import alarm_text, alarms_of, rebuilt_text, verdict_text
 
         results = replayed.record.results
         alarms = alarms_of(results)
@@ -222,7 +222,8 @@ class Progress:
             f"{replayed.delivery.label:<10} {results.get('ingest', {}).get('rows', 0):>6} "
             f"{results.get('score', {}).get('rows', 0):>6}  {self._quality(results):<12} "
         )
-        said = []
+        rebuilt = rebuilt_text(results)
+        said = [(rebuilt, "yellow")] if rebuilt else []
         verdict = verdict_text(results)
         if verdict:
             said.append((verdict, "red" if "refused" in verdict or "dropped" in verdict else "green"))
@@ -261,6 +262,7 @@ def show_summary(summary: dict[str, Any], folder: Path) -> None:
     click.echo(
         f"rows: {fates['landed']:,} landed = {fates['quarantined']:,} quarantined + {fates['lake']:,} in lake; "
         f"of those {fates['duplicates']:,} duplicates, {fates['rejected']:,} rejected, "
+        f"{fates['removed']:,} removed, "
         f"{fates['warehouse']:,} in the warehouse; {fates['scored']:,} scored"
     )
     click.echo(

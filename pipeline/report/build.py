@@ -15,7 +15,7 @@ from caudal.identity import format_instant
 from caudal.package import open_package
 from caudal.promotions import Promotions
 from caudal.tables import monitoring_table
-from pipeline.report.events import alarm_text, alarms_of, ledger_events, run_events, verdict_text
+from pipeline.report.events import alarm_text, alarms_of, ledger_events, rebuilt_text, run_events, verdict_text
 from pipeline.report.model import DriftCell, Event, Figure, QualityPoint, Report, RunLine
 from pipeline.report.scored import Scored, interval, scored_rows
 from pipeline.report.summary import run_rows, run_seconds, summarise
@@ -208,7 +208,11 @@ def _line(period: Period) -> RunLine:
     outcomes = results.get("outcomes", {})
     quality = outcomes.get("quality")
     failed = [name for name, step in record.steps.items() if step.status == "failed"]
-    said = [f"the run failed at {', '.join(failed)}" if failed else "", verdict_text(results)]
+    said = [
+        f"the run failed at {', '.join(failed)}" if failed else "",
+        rebuilt_text(results),
+        verdict_text(results),
+    ]
     return RunLine(
         period.label,
         **counted["rows"],

@@ -76,6 +76,12 @@ def alarm_text(alarm: Mapping[str, Any]) -> str:
     return f"{alarm['kind'].replace('_', ' ')}{of}{among} {alarm['value']:.3g}"
 
 
+def rebuilt_text(results: Mapping[str, Any]) -> str:
+    """That ETL made the contract's tables anew, and why; nothing where it did not."""
+    changed = results.get("etl", {}).get("rebuilt", ())
+    return f"warehouse rebuilt for a change of {', '.join(changed)}" if changed else ""
+
+
 def verdict_text(results: Mapping[str, Any]) -> str:
     """What became of a candidate or of a challenger's trial; nothing where there was neither."""
     said = []

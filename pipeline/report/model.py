@@ -64,7 +64,9 @@ class RunLine:
 
     Attributes:
         landed: rows of readable files and broken lines together; `quarantined` are the broken ones.
-        read: rows that ETL took from the lake; each is `rejected`, a duplicate, or growth of the warehouse.
+        read: rows that ETL took from the lake; each is `rejected`, a duplicate, or brings a new key.
+        removed: keys whose rows a newer generation of their file no longer has.
+        warehouse: its net growth; in a run that rebuilt it, all that it holds.
         reasons: refused rows by reason; a row with several reasons counts in each.
         bytes_shuffled: None where the run has no ETL result.
         quality: the monitor's own figure with what it is held against; None with too few labels.
@@ -77,6 +79,7 @@ class RunLine:
     read: int = 0
     rejected: int = 0
     duplicates: int = 0
+    removed: int = 0
     warehouse: int = 0
     scored: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)

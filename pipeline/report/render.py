@@ -38,7 +38,12 @@ def _flow(report: Report) -> list[list[tuple[str, int, float]]]:
     """Where the rows went: by stage, each fate with its rows and its share of what landed, in percent."""
     rows = report.rows
     landed = max(rows["landed"], 1)
-    stages = (("landed",), ("lake", "quarantined"), ("warehouse", "duplicates", "rejected"), ("scored",))
+    stages = (
+        ("landed",),
+        ("lake", "quarantined"),
+        ("warehouse", "duplicates", "rejected", "removed"),
+        ("scored",),
+    )
     return [[(fate, rows[fate], round(100 * rows[fate] / landed, 2)) for fate in stage] for stage in stages]
 
 

@@ -28,17 +28,19 @@ def summarise(
     """The figures of summary.json.
 
     `champion` is what the system used on each row before its label was known, `frozen` the first model. Rows of
-    readable files add up: landed = quarantined + lake, and lake = duplicates + rejected + warehouse. What tells of
-    time and not of data has a name that begins with `seconds`.
+    readable files add up: landed = quarantined + lake, and lake = duplicates + rejected + removed + warehouse.
+    What tells of time and not of data has a name that begins with `seconds`.
     """
     results = [record.results for record in records]
     by_run = [run_rows(record) for record in records]
+    # A run that rebuilt the warehouse counted every row of the lake again.
+    counting = by_run[max((i for i, run in enumerate(by_run) if run["rebuilt"]), default=0) :]
     seconds: dict[str, float] = defaultdict(float)
     for record in records:
         for name, step in record.steps.items():
             seconds[name] += step.seconds
     reasons: Counter[str] = Counter()
-    for run in by_run:
+    for run in counting:
         reasons.update(run["rejected_by_reason"])
     return {
         "contract": contract.name,
@@ -48,8 +50,9 @@ def summarise(
             "landed": sum(run["rows"]["landed"] for run in by_run),
             "quarantined": sum(run["rows"]["quarantined"] for run in by_run),
             "lake": _count(warehouse, lake_table(contract).sql_name),
-            "duplicates": sum(run["rows"]["duplicates"] for run in by_run),
+            "duplicates": sum(run["rows"]["duplicates"] for run in counting),
             "rejected": _count(warehouse, rejected_table(contract).sql_name),
+            "removed": sum(run["rows"]["removed"] for run in counting),
             "warehouse": _count(warehouse, warehouse_table(contract).sql_name),
             "scored": _count(warehouse, predictions_table(contract).sql_name),
         },
@@ -86,7 +89,7 @@ def summarise(
 
 
 def run_rows(record: RunRecord) -> dict[str, Any]:
-    """The rows of one run by fate, refused rows by reason, and the bytes that ETL shuffled."""
+    """The rows of one run by fate, refused rows by reason, the bytes that ETL shuffled, and why it rebuilt."""
     ingest, etl = record.results.get("ingest", {}), record.results.get("etl", {})
     counted, quarantined = etl.get("rows", {}), int(ingest.get("quarantined", 0))
     return {
@@ -94,9 +97,13 @@ def run_rows(record: RunRecord) -> dict[str, Any]:
         "rows": {
             "landed": int(ingest.get("rows", 0)) + quarantined,
             "quarantined": quarantined,
-            **{name: int(counted.get(name, 0)) for name in ("read", "rejected", "duplicates", "warehouse")},
+            **{
+                name: int(counted.get(name, 0))
+                for name in ("read", "rejected", "duplicates", "removed", "warehouse")
+            },
             "scored": int(record.results.get("score", {}).get("rows", 0)),
         },
+        "rebuilt": list(etl.get("rebuilt", [])),
         "rejected_by_reason": dict(etl.get("rejected", {})),
         "bytes_shuffled": etl.get("bytes_shuffled"),
     }

@@ -36,7 +36,7 @@ UNPARSED = "_unparsed"
 REASONS = "_reasons"
 CONTENT = "_content"
 
-# BigQuery keeps days outside of these in a partition of their own, which can't be replaced by day.
+# BigQuery keeps days outside of these in a partition of their own, which no day names.
 # https://cloud.google.com/bigquery/docs/partitioned-tables
 FIRST_DAY = date(1960, 1, 1)
 LAST_DAY = date(2159, 12, 31)

@@ -34,12 +34,12 @@ class Settled:
         rows: rows in flight with their `_state`; a key has at most one that is new or standing, and one that is
             gone.
         removed: keys that leave the warehouse without a successor.
-        grown: by how many keys the warehouse grows; less than 0 when it shrinks.
+        added: how many keys the warehouse gains; in a rebuild, all that it holds.
     """
 
     rows: pa.Table
     removed: pa.Array
-    grown: int
+    added: int
 
 
 def settle(job: OpenJob, table: pa.Table) -> Settled:
@@ -47,8 +47,11 @@ def settle(job: OpenJob, table: pa.Table) -> Settled:
 
     Args:
         job: the plan, which knows the superseded loads.
-        table: every row of its keys that can count: good lake rows, and the rows that stand in the warehouse.
+        table: every row of its keys that can count: good lake rows, and the rows that stand in the warehouse; in a
+            rebuild, of the latter only key and `_first_as_of`.
     """
+    if job.plan.rebuilt:
+        return _settle_anew(job, table)
     if FIRST not in table.column_names:
         table = table.append_column(FIRST, pa.nulls(table.num_rows, INSTANT))
     standing = np.asarray(table[FIRST].is_valid())
@@ -76,7 +79,28 @@ def settle(job: OpenJob, table: pa.Table) -> Settled:
         ]
     )
     removed = table[job.contract.key].take(pa.array(left)).combine_chunks()
-    return Settled(rows, removed, int(np.count_nonzero(kept & ~stood)) - len(left))
+    return Settled(rows, removed, int(np.count_nonzero(kept & ~stood)))
+
+
+def _settle_anew(job: OpenJob, table: pa.Table) -> Settled:
+    """The same where no standing row stays: every key's row is new, and only when it first arrived is known."""
+    key = job.contract.key
+    if FIRST not in table.column_names:
+        table = table.append_column(FIRST, pa.nulls(table.num_rows, INSTANT))
+    nothing = pa.array([], table.schema.field(key).type)
+    if LOAD not in table.column_names:
+        # No good row of the lake has one of these keys any more.
+        return Settled(_with_state(table.slice(0, 0), State.NEW), nothing, 0)
+    came = table.filter(pc.is_null(table[FIRST]))
+    dead = job.superseded[came[LOAD].to_numpy()]
+    groups, count = _groups(came[key])
+    winner = _winners(job, came, groups, count, np.zeros(came.num_rows, bool), dead)
+    rows = came.take(pa.array(winner[winner >= 0]))
+    known = table.filter(pc.is_valid(table[FIRST])).group_by(key).aggregate([(FIRST, "min")])
+    first = known[f"{FIRST}_min"].take(pc.index_in(rows[key], known[key]))
+    first = pc.fill_null(first, pa.scalar(job.context.run.as_of, INSTANT))
+    rows = rows.set_column(rows.column_names.index(FIRST), FIRST, first)
+    return Settled(_with_state(rows, State.NEW), nothing, rows.num_rows)
 
 
 def _groups(keys: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:

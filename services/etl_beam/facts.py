@@ -16,7 +16,8 @@ class Facts:
         read: rows of the lake's gain.
         good: those that the contract accepts.
         rejected: how many rows have each reason.
-        grown: net growth of the warehouse's table in rows.
+        added: keys that the warehouse gains; in a rebuild, all that it holds.
+        left: keys that leave it without a successor.
         bytes_shuffled: bytes that were handed to a shuffle.
         rows, removed, rejects: URIs of staged files: rows to write, keys to remove, refused rows.
         partitions: days whose partitions change, as ISO dates.
@@ -25,7 +26,8 @@ class Facts:
     read: int = 0
     good: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    grown: int = 0
+    added: int = 0
+    left: int = 0
     bytes_shuffled: int = 0
     rows: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -37,7 +39,8 @@ class Facts:
         self.read += other.read
         self.good += other.good
         self.rejected += other.rejected
-        self.grown += other.grown
+        self.added += other.added
+        self.left += other.left
         self.bytes_shuffled += other.bytes_shuffled
         self.rows += other.rows
         self.removed += other.removed

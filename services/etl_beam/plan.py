@@ -12,13 +12,14 @@ as the warehouse is as the plan found it. Once another run has committed, a new 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from caudal.errors import AlreadyExists
+from caudal.errors import AlreadyExists, NotFound
 from caudal.identity import SHORT, digest, format_instant, parse_instant
 from caudal.ledger import LoadLedger
 from caudal.step import Run, StepContext
@@ -51,6 +52,9 @@ class Plan:
         displaced: ids of the covered loads that one of the new loads supersedes.
         loads: every load that is done, by URI and generation; a row in flight carries its load as an index here.
         all_rows: the rows of all those loads, an upper bound on what a run can read.
+        rows_digests: what the rows are made by, `Contract.rows_digests` as JSON.
+        rebuilt: the parts of the contract that are not as they were at the last commit. If there are any, every
+            load is new, and all rows of the contract's tables are replaced.
     """
 
     commit: str
@@ -62,11 +66,13 @@ class Plan:
     displaced: tuple[str, ...]
     loads: tuple[Load, ...]
     all_rows: int
+    rows_digests: str = ""
+    rebuilt: tuple[str, ...] = ()
 
     @property
     def first_run(self) -> bool:
-        """Whether the warehouse is still empty, so that there is nothing to compare the gain with."""
-        return not self.after
+        """Whether there is nothing to compare the gain with: the warehouse is empty, or rebuilt."""
+        return not self.after or bool(self.rebuilt)
 
     def landed(self, load_ids: Iterable[str]) -> tuple[datetime, datetime]:
         """The earliest and the latest landing of some loads, of which there is one at least."""
@@ -82,11 +88,11 @@ class Plan:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Plan:
-        names = ("after", "new", "superseded", "displaced")
+        names = ("after", "new", "superseded", "displaced", "rebuilt")
         return Plan(
             **{
                 **value,
-                # A plan of before 2026-11-26 does not say after what it comes.
+                # A plan of before 2026-11-26 says neither after what it comes nor what was rebuilt.
                 **{name: tuple(value.get(name, ())) for name in names},
                 "loads": tuple(Load(**load) for load in value["loads"]),
             }
@@ -112,14 +118,15 @@ def fix_plan(context: StepContext) -> Plan:
     A recorded plan counts when this run has made its commit, or still can.
     """
     covered = _covered(context)
-    after = _commits(covered)
+    after, changed = _commits(covered), _changed_parts(context)
     for commit in context.storage.names(join(context.run.uri, "etl")):
         plan = _read(context.storage, folder(context.run, commit, "plan.json"))
-        if plan is not None and (_committed(context, commit, covered) or plan.after == after):
+        if plan is not None and (_committed(context, commit, covered) or _holds(plan, after, context)):
             return plan
     plan = make_plan(
         LoadLedger(context.storage, context.environment.ledger(context.contract.name, "loads")).done(),
         covered,
+        changed,
         context,
     )
     uri = folder(context.run, plan.commit, "plan.json")
@@ -130,11 +137,19 @@ def fix_plan(context: StepContext) -> Plan:
     return plan
 
 
-def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], context: StepContext) -> Plan:
+def make_plan(
+    done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], changed: tuple[str, ...], context: StepContext
+) -> Plan:
     """The plan that the ledger's records and the covered loads lead to.
+
+    Rows that were made by another contract don't fit those of this one: when a part of it has changed, the tables
+    are made anew from all loads.
 
     Of the generations of one object the latest landed counts, and of those the greatest generation. An object
     that could not be read at all supersedes nothing: bad input never loses good input.
+
+    Raises:
+        NotFound: rows must be made anew whose loads the ledger doesn't have.
     """
     loads = {load["load_id"]: load for record in done for load in record["loads"]}
     newest: dict[tuple[str, str], str] = {}
@@ -147,10 +162,21 @@ def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], con
         for load_id, load in loads.items()
         if (name := (load["bucket"], load["name"])) in newest and newest[name] != load_id
     }
+    after = _commits(covered)
+    # A contract that is changed back leads to another commit than it did the first time.
+    replaced = after if changed else ()
+    if changed:
+        lost = sorted(covered.keys() - loads.keys())
+        if lost:
+            raise unknown_to_the_ledger(context.contract.name, lost)
+        covered = {}
     new = tuple(sorted(loads.keys() - covered.keys()))
+    rows_digests = _rows_digests(context)
     return Plan(
-        commit=digest("commit", context.contract.name, format_instant(context.run.as_of), new)[:SHORT],
-        after=_commits(covered),
+        commit=digest(
+            "commit", context.contract.name, format_instant(context.run.as_of), rows_digests, replaced, new
+        )[:SHORT],
+        after=after,
         as_of=format_instant(context.run.as_of),
         new=new,
         new_rows=sum(loads[load_id]["rows"] for load_id in new),
@@ -163,6 +189,39 @@ def make_plan(done: Iterable[Mapping[str, Any]], covered: Mapping[str, str], con
             )
         ),
         all_rows=sum(load["rows"] for load in loads.values()),
+        rows_digests=rows_digests,
+        rebuilt=changed,
+    )
+
+
+def _holds(plan: Plan, after: tuple[str, ...], context: StepContext) -> bool:
+    """Whether a recorded plan is still one for the warehouse as it is, and for the contract as it is."""
+    return plan.after == after and plan.rows_digests == _rows_digests(context)
+
+
+def _rows_digests(context: StepContext) -> str:
+    return json.dumps(context.contract.rows_digests(), sort_keys=True)
+
+
+def _changed_parts(context: StepContext) -> tuple[str, ...]:
+    """The parts of the contract by which not all rows of its tables were made; none while there are no rows."""
+    found = context.warehouse.query(
+        f"SELECT DISTINCT rows_digests FROM {covered_table().sql_name} WHERE contract = @contract",
+        {"contract": context.contract.name},
+    )
+    now = context.contract.rows_digests()
+    recorded = [json.loads(text or "{}") for text in found["rows_digests"].to_pylist()]
+    return tuple(
+        sorted({name for then in recorded for name in then.keys() | now.keys() if then.get(name) != now.get(name)})
+    )
+
+
+def unknown_to_the_ledger(contract: str, load_ids: Sequence[str]) -> NotFound:
+    """The error for rows of the warehouse whose loads the ledger has lost."""
+    return NotFound(
+        f"rows name loads that the ledger does not know: {', '.join(load_ids[:3])}",
+        where=contract,
+        mend="restore the ledger from its backup; it is the record of what was loaded",
     )
 
 

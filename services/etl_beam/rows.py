@@ -5,6 +5,7 @@
 | `_load` | int32 | the row's load, as an index into the plan's loads; the other lineage follows from it |
 | `_row` | int64 | the row's place in its object |
 | `_first_as_of` | timestamp | when the key of a standing row first arrived; else null, or no such column |
+| `_event_date` | date32 | the partition in which a standing row lies; else null, or no such column |
 | `_state` | int8 | once a key is settled: what is to happen to the row (`State`) |
 | `_slice`, `_copy` | int64, boolean | only where an entity is cut into slices of time: the row's slice, and |
 | | | whether it is a copy that is only there to be counted in the windows of a later slice |
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from caudal.errors import NotFound
 from caudal.event_time import INSTANT, event_dates
 from caudal.tables import LINEAGE, Table, warehouse_table
 from etl_beam.calendar_features import calendar_features
+from etl_beam.plan import unknown_to_the_ledger
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LOAD = "_load"
 ROW = "_row"
+DAY = "_event_date"
 FIRST = "_first_as_of"
 STATE = "_state"
 SLICE = "_slice"
@@ -67,11 +69,7 @@ def with_load_index(job: OpenJob, table: pa.Table) -> pa.Table:
     index = pc.index_in(table["_load_id"], job.load_ids)
     if index.null_count:
         unknown = pc.unique(table["_load_id"].filter(pc.is_null(index))).to_pylist()
-        raise NotFound(
-            f"rows name loads that the ledger does not know: {', '.join(unknown[:3])}",
-            where=job.contract.name,
-            mend="restore the ledger from its backup; it is the record of what was loaded",
-        )
+        raise unknown_to_the_ledger(job.contract.name, unknown)
     return table.drop_columns(["_load_id"]).append_column(LOAD, index.cast(pa.int32()))
 
 
@@ -94,7 +92,7 @@ def as_warehouse_rows(job: OpenJob, table: pa.Table) -> pa.Table:
     columns = {name: table[name] for name in job.contract.columns}
     columns |= calendar_features(job.contract, moments)
     columns |= {name: table[name] for name in window_features(job.contract)}
-    columns["_event_date"] = event_dates(job.contract, moments)
+    columns[DAY] = event_dates(job.contract, moments)
     columns[FIRST] = table[FIRST].cast(INSTANT)
     columns |= lineage(job, table)
     return pa.table({name: columns[name] for name in target.schema.names})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date
+from datetime import UTC, date
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caudal.entity_state import Publications
+from caudal.identity import parse_instant
 from caudal.storage import join
 from caudal.tables import rejected_table, warehouse_table
 from caudal.warehouse import Commit, Replacement
@@ -20,6 +21,7 @@ from etl_beam.rows import lineage
 if TYPE_CHECKING:
     from etl_beam.facts import Facts
     from etl_beam.job import OpenJob
+    from etl_beam.plan import Plan
 
 
 def stage(job: OpenJob, table: pa.Table, kind: str) -> str:
@@ -63,19 +65,22 @@ def finish(job: OpenJob, facts: Facts) -> dict[str, Any]:
 
 
 def make_result(job: OpenJob, facts: Facts) -> dict[str, Any]:
-    """The step's result. Every good row that the warehouse did not grow by is a duplicate."""
-    return result_of(job.plan.commit if job.plan.new else None, len(job.plan.new), facts)
+    """The step's result. Every good row that brought no new key is a duplicate."""
+    return result_of(job.plan if job.plan.new else None, facts)
 
 
-def result_of(commit: str | None, loads: int, facts: Facts) -> dict[str, Any]:
+def result_of(plan: Plan | None, facts: Facts) -> dict[str, Any]:
+    """What a plan, or a run that had none, came to."""
     return {
-        "commit": commit,
-        "loads": loads,
+        "commit": plan.commit if plan else None,
+        "loads": len(plan.new) if plan else 0,
+        "rebuilt": list(plan.rebuilt) if plan else [],
         "rows": {
             "read": facts.read,
             "rejected": facts.read - facts.good,
-            "duplicates": facts.good - facts.grown,
-            "warehouse": facts.grown,
+            "duplicates": facts.good - facts.added,
+            "removed": facts.left,
+            "warehouse": facts.added - facts.left,
         },
         "rejected": dict(sorted(facts.rejected.items())),
         "bytes_shuffled": facts.bytes_shuffled,
@@ -83,8 +88,9 @@ def result_of(commit: str | None, loads: int, facts: Facts) -> dict[str, Any]:
 
 
 def _commit(job: OpenJob, facts: Facts) -> Commit:
+    plan, anew = job.plan, bool(job.plan.rebuilt)
     replacements = []
-    if facts.rows or facts.removed:
+    if facts.rows or facts.removed or anew:
         replacements.append(
             Replacement(
                 warehouse_table(job.contract),
@@ -92,12 +98,25 @@ def _commit(job: OpenJob, facts: Facts) -> Commit:
                 job.contract.key,
                 tuple(facts.removed),
                 tuple(date.fromisoformat(day) for day in sorted(facts.partitions)),
+                whole=anew,
             )
         )
-    if facts.rejects:
-        replacements.append(Replacement(rejected_table(job.contract), tuple(facts.rejects)))
-    plan, as_of = job.plan, job.context.run.as_of
-    return Commit(plan.commit, job.contract.name, tuple(replacements), plan.new, as_of, plan.after)
+    if facts.rejects or anew:
+        landed = {parse_instant(load.landed_at).astimezone(UTC).date() for load in plan.loads} if anew else ()
+        replacements.append(
+            Replacement(
+                rejected_table(job.contract), tuple(facts.rejects), partitions=tuple(sorted(landed)), whole=anew
+            )
+        )
+    return Commit(
+        plan.commit,
+        job.contract.name,
+        tuple(replacements),
+        plan.new,
+        job.context.run.as_of,
+        plan.after,
+        plan.rows_digests,
+    )
 
 
 def _staging(job: OpenJob) -> str:

@@ -1,4 +1,4 @@
-"""Where a run's rows come from: three queries, split into streams that workers read side by side.
+"""Where a run's rows come from: queries, split into streams that workers read side by side.
 
 The lake is partitioned by landing and the warehouse by event date, so every query names the landings of the loads
 and the days that it looks for, as values: BigQuery then reads no other partitions. The days follow from one look
@@ -19,7 +19,7 @@ from caudal.event_time import INSTANT
 from caudal.tables import MOST_PARTITIONS, covered_table, lake_table, warehouse_table
 from caudal.warehouse import ReadStream
 from etl_beam.checks import FIRST_DAY, LAST_DAY, UNPARSED, event_bounds
-from etl_beam.rows import FIRST, ROW, window_features, with_load_index
+from etl_beam.rows import DAY, FIRST, ROW, window_features, with_load_index
 
 if TYPE_CHECKING:
     from caudal.contract import Contract
@@ -56,13 +56,18 @@ class Source(StrEnum):
     STANDING = "standing"
     """A row of the warehouse whose key the run touches, or which lies within reach of such a row's windows."""
 
+    KNOWN = "known"
+    """When a key of the warehouse first arrived, and on which day its row lies; all that a rebuild takes over."""
+
 
 def sources(plan: Plan) -> list[Source]:
     """What a run must read."""
     if not plan.new:
         return []
     wanted = [Source.GAIN] if plan.new_rows else []
-    if not plan.first_run:
+    if plan.rebuilt:
+        wanted.append(Source.KNOWN)
+    elif not plan.first_run:
         wanted.append(Source.STANDING)
     if plan.displaced:
         wanted.append(Source.RECALLED)
@@ -97,14 +102,17 @@ def read_rows(job: OpenJob, source: Source, stream: ReadStream) -> Iterator[pa.T
 
 def _conformed(job: OpenJob, schema: pa.Schema, batches: list[pa.RecordBatch]) -> pa.Table:
     table = pa.Table.from_batches(batches).cast(schema).combine_chunks()
-    return with_load_index(job, table)
+    return with_load_index(job, table) if "_load_id" in schema.names else table
 
 
 def _schema(contract: Contract, source: Source) -> pa.Schema:
     fields = list(contract.arrow_schema())
+    taken_over = [pa.field(DAY, pa.date32()), pa.field(FIRST, INSTANT)]
+    if source is Source.KNOWN:
+        return pa.schema([contract.arrow_schema().field(contract.key), *taken_over])
     if source is Source.STANDING:
         fields += [pa.field(name, pa.float64()) for name in window_features(contract)]
-        fields.append(pa.field(FIRST, INSTANT))
+        fields += taken_over
     else:
         fields.append(pa.field(UNPARSED, pa.string()))
     return pa.schema([*fields, pa.field("_load_id", pa.string()), pa.field(ROW, pa.int64())])
@@ -326,4 +334,18 @@ def _recalled(job: OpenJob) -> tuple[str, Parameters] | None:
     )
 
 
-_QUERIES = {Source.GAIN: _gain, Source.RECALLED: _recalled, Source.STANDING: _standing}
+def _known(job: OpenJob) -> tuple[str, Parameters] | None:
+    key = f"k.`{job.contract.key}`"
+    return (
+        f"SELECT {key}, k.{DAY}, MIN(k.{FIRST}) AS {FIRST} FROM {warehouse_table(job.contract).sql_name} AS k "
+        f"GROUP BY {key}, k.{DAY}",
+        {},
+    )
+
+
+_QUERIES = {
+    Source.GAIN: _gain,
+    Source.RECALLED: _recalled,
+    Source.STANDING: _standing,
+    Source.KNOWN: _known,
+}

@@ -46,9 +46,14 @@ def etl(context: StepContext) -> StepResult:
     The loads are fixed when the step first starts in a run; a repeated step works on the same, and returns the
     same when its commit was made before.
 
+    Where a part of the contract that decides what rows are has changed since the last commit, the tables are
+    rebuilt from all loads: they hold what one run over everything leaves, and a key keeps its `_first_as_of`.
+
     Returns:
-        `commit` (null when nothing was new), the number of `loads`, `rows` (`read` in the lake's gain, `rejected`,
-        `duplicates`, and the net growth of the `warehouse`), `rejected` by reason, and `bytes_shuffled`.
+        `commit` (null when nothing was new), the number of `loads`, the parts of the contract for which the tables
+        were `rebuilt`, `rows` (`read` in the lake's gain, `rejected`, `duplicates`, keys that were `removed`, and
+        the net growth of the `warehouse`; in a rebuild, those of one run over everything), `rejected` by reason,
+        and `bytes_shuffled`.
     """
     with context.warehouse:
         graph = prepare(context)
@@ -56,7 +61,7 @@ def etl(context: StepContext) -> StepResult:
             # An attempt may have ended between its commit and what follows it.
             return finish(graph.job.open(), Facts())
         if not graph.plan.new:
-            return result_of(None, 0, Facts())
+            return result_of(None, Facts())
         options = PipelineOptions(list(context.environment.etl.options))
         with spilling(context), Pipeline(options=options) as pipeline:
             graph.build(pipeline)

@@ -24,7 +24,7 @@ from etl_beam.deduplication import settle
 from etl_beam.facts import Facts
 from etl_beam.hashing import hash_column
 from etl_beam.memory import give_back
-from etl_beam.rows import STATE, State, as_warehouse_rows
+from etl_beam.rows import DAY, STATE, State, as_warehouse_rows
 from etl_beam.shuffle import GroupedShard, Shard
 from etl_beam.sink import as_rejected_rows, finish, stage
 from etl_beam.sources import Source, plan_streams, read_rows
@@ -93,7 +93,8 @@ class _JobDoFn(beam.DoFn):
         counted = {
             "rows_read": facts.read,
             "rows_accepted": facts.good,
-            "rows_grown": facts.grown,
+            "rows_added": facts.added,
+            "rows_removed": facts.left,
             "bytes_shuffled": facts.bytes_shuffled,
             **{f"rejected_{reason}": count for reason, count in facts.rejected.items()},
         }
@@ -121,7 +122,10 @@ class _JobDoFn(beam.DoFn):
         changed = rows if pc.all(written).as_py() else rows.filter(written)
         if changed.num_rows:
             facts.rows.append(stage(job, as_warehouse_rows(job, changed), "rows"))
-            _note_partitions(job, changed, facts)
+            _note_days(facts, event_dates(job.contract, changed[job.contract.event_time]))
+            if DAY in changed.column_names:
+                # Where the row stood, whatever day the zone's rules say now.
+                _note_days(facts, changed[DAY])
 
 
 class PlanStreams(_JobDoFn):
@@ -152,7 +156,11 @@ class ReadRows(_JobDoFn):
         tables = (table for stream in streams for table in read_rows(job, source, ReadStream(stream)))
         for table in tables:
             good = table
-            if source is not Source.STANDING:
+            if source is Source.KNOWN:
+                _note_days(facts, table[DAY])
+                # Another column may have been the key.
+                good = table.drop_columns([DAY]).filter(pc.is_valid(table[job.contract.key]))
+            elif source is not Source.STANDING:
                 good, rejected = check(job.contract, table)
                 if source is Source.GAIN:
                     facts.read += table.num_rows
@@ -172,10 +180,12 @@ class SettleKeys(_JobDoFn):
     def process(self, element: GroupedShard) -> Iterator[Shard | Reported]:
         job = self._open
         settled = settle(job, self._parts.take(element[1]))
-        facts = Facts(grown=settled.grown)
+        facts = Facts(added=settled.added, left=len(settled.removed))
         if len(settled.removed):
             facts.removed.append(stage(job, pa.table({"key": settled.removed}), "removed"))
-        _note_partitions(job, settled.rows.filter(pc.equal(settled.rows[STATE], int(State.GONE))), facts)
+        if DAY in settled.rows.column_names:
+            gone = pc.equal(settled.rows[STATE], int(State.GONE))
+            _note_days(facts, settled.rows[DAY].filter(gone))
         yield from self._forward(0, settled.rows, facts)
         yield self._report(facts)
 
@@ -215,9 +225,8 @@ class MakeCommit(_JobDoFn):
         Metrics.counter(NAMESPACE, "rows_duplicate").inc(result["rows"]["duplicates"])
 
 
-def _note_partitions(job: OpenJob, rows: pa.Table, facts: Facts) -> None:
-    days = pc.unique(event_dates(job.contract, rows[job.contract.event_time]))
-    facts.partitions.update(day.isoformat() for day in days.to_pylist())
+def _note_days(facts: Facts, days: pa.Array | pa.ChunkedArray) -> None:
+    facts.partitions.update(day.isoformat() for day in pc.unique(days.drop_null()).to_pylist())
 
 
 def _together(job: OpenJob, rejected: pa.Table) -> Iterator[tuple[int, pa.Table]]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caudal.event_time import event_times
+from caudal.labels import has_label
 from etl_beam.exact_sums import RunningSums, running
 from etl_beam.rows import COPY, SLICE, STATE, State
 from etl_beam.timeline import Timeline
@@ -158,11 +159,11 @@ class _Rows:
         return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
 
     def hits(self, name: str) -> pa.Array:
-        """1 for true, or for the label's positive value; null where there is no value."""
-        values = self.column(name)
-        if pa.types.is_boolean(values.type):
-            return values.cast(pa.int64())
-        return pc.equal(values, pa.scalar(self._contract.label.positive, values.type)).cast(pa.int64())
+        """1 for the label's positive value, or another boolean's true; null where there is no value."""
+        values, label = self.column(name), self._contract.label
+        if name == label.column and label.positive is not None:
+            values = has_label(self._contract, values, label.positive)
+        return values.cast(pa.int64())
 
 
 def _window(rows: _Rows, window: Window, due: Integers) -> Iterator[tuple[str, NDArray[np.float64]]]:

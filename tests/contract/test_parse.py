@@ -84,6 +84,9 @@ WINDOW = {"entity": "customer", "lengths": ["1d"], "values": {"count": "*"}}
         ({"time_zone": "Europe/Lisbn"}, "time_zone", "not a time zone", "write 'Europe/Lisbon'"),
         ({"source": {"csv": {"delimiter": ",", "decimal": ","}}}, "csv", "one character", "';'"),
         ({"source": {"csv": {"encoding": "utf9"}}}, "encoding", "not an encoding", "utf8"),
+        ({"label.due_after": "9999999999d"}, "due_after", "longer than 100 years", "36525d"),
+        ({"monitor.fresh_within": "5219w"}, "fresh_within", "longer than 100 years", "36525d"),
+        ({"features.windows": [{**WINDOW, "lengths": ["1d", "999999d"]}]}, "- 999999d", "100 years", "36525d"),
         # Columns that are not there
         ({"key": "paymnt"}, "key", "'paymnt' is not one of the columns", "write 'payment'"),
         ({"event_time": "paid"}, "event_time", "not one of the columns", "write 'paid_at'"),
@@ -101,7 +104,45 @@ WINDOW = {"entity": "customer", "lengths": ["1d"], "values": {"count": "*"}}
         ({"version": "customer"}, "version", "no order that can be meant", "timestamp"),
         ({"label.positive": "maybe"}, "positive", "'maybe' is not a value", "choose one of yes, no"),
         ({"label.positive": REMOVED}, "label", "needs 'positive'", "say which value"),
+        ({"columns.disputed": {"type": "boolean"}}, "positive", "neither 'true' nor 'false'", "as the column"),
+        ({"columns.disputed": {"type": "integer"}}, "positive", "'yes' is no number", "as the column holds it"),
+        (
+            {"columns.disputed": {"type": "integer"}, "label.positive": "1.5"},
+            "positive",
+            "more places than a value of type integer",
+            "as the column holds it",
+        ),
+        ({"columns.disputed": {"type": "number"}, "label.positive": "nan"}, "positive", "out of range", "as the"),
+        ({"columns.disputed": {"type": "date"}}, "positive", "type date, which has no classes", "boolean"),
         # Features
+        (
+            {"columns.Weekend": {"type": "text"}, "features.calendar": ["weekend"]},
+            "features",
+            "name of the column 'Weekend'",
+            "rename",
+        ),
+        (
+            {
+                "columns.Customer_Count_1d": {"type": "number"},
+                "features.windows": [WINDOW],
+            },
+            "features",
+            "name of the column 'Customer_Count_1d'",
+            "rename",
+        ),
+        ({"features.windows": [{**WINDOW, "entity": "disputed"}]}, "- entity", "would tell the label", "about"),
+        (
+            {
+                "task": "regression",
+                "label.positive": REMOVED,
+                "gate.metric": "rmse",
+                "columns.disputed": {"type": "integer"},
+                "features.windows": [{**WINDOW, "delay": "7d", "values": {"rate": "disputed"}}],
+            },
+            "windows > rate",
+            "a label without 'positive' has no rate",
+            "mean",
+        ),
         (
             {"features.numeric": ["channel"], "features.categorical": ["items"]},
             "- channel",
@@ -122,7 +163,7 @@ WINDOW = {"entity": "customer", "lengths": ["1d"], "values": {"count": "*"}}
         (
             {"columns.weekend": {"type": "text"}, "features.calendar": ["weekend"]},
             "features",
-            "name of a column",
+            "name of the column 'weekend'",
             "rename",
         ),
         # Windows
@@ -186,6 +227,12 @@ def test_each_mistake_is_told_with_its_line_and_mend(
     assert found.where == f"payments.yaml:{line_of(text, line)}"
     assert what in found.what
     assert mend in found.mend
+
+
+def test_a_hundred_years_are_a_length_of_time(small_contract: Make) -> None:
+    contract = small_contract({"features.windows": [{**WINDOW, "lengths": ["36525d"]}]})
+
+    assert contract.features.windows[0].lengths[0].days == 36525
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(small_contract_text: Text) -> None:

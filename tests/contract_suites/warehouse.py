@@ -611,6 +611,30 @@ class WarehouseSuite:
         assert self.held(warehouse) == [(0, MAY, "first"), (1, MAY, winner)]
         assert self.covered(warehouse) == sorted(["l", winner])
 
+    def test_a_whole_replacement_leaves_nothing_of_its_partitions(
+        self, warehouse: Warehouse, stage: Stage, payments: Callable[..., str]
+    ) -> None:
+        old = payments((1, MAY, "old"), (2, JUNE, "old"), (3, JULY, "old"))
+        refused = stage([{"content": "old", "at": datetime(2008, 5, 1, 23, 59, tzinfo=UTC)}], REFUSED.schema)
+        warehouse.load(PAYMENTS, [old], "a")
+        warehouse.load(REFUSED, [refused], "b")
+
+        whole = Replacement(PAYMENTS, (payments((1, JUNE, "new")),), "key", (), (MAY, JUNE), whole=True)
+        warehouse.commit(
+            Commit(
+                "c", "payments", (whole, Replacement(REFUSED, (), partitions=(MAY,), whole=True)), ("l",), AS_OF
+            )
+        )
+
+        assert self.held(warehouse) == [(1, JUNE, "new"), (3, JULY, "old")]
+        assert warehouse.query(f"SELECT content FROM {REFUSED.sql_name}").num_rows == 0
+
+    def test_a_commit_records_by_what_its_rows_were_made(self, warehouse: Warehouse) -> None:
+        warehouse.commit(Commit("c", "payments", (), ("l1",), AS_OF, rows_digests='{"key": "1"}'))
+
+        found = warehouse.query("SELECT load_id, commit_id, rows_digests FROM warehouse._covered").to_pylist()
+        assert found == [{"load_id": "l1", "commit_id": "c", "rows_digests": '{"key": "1"}'}]
+
     # Tables
 
     def test_tables_that_are_as_they_must_be_are_left_alone(

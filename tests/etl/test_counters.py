@@ -36,9 +36,9 @@ def test_the_counters_say_what_the_result_says(make_world: Any, small_contract: 
         "rows_read": result["rows"]["read"],
         "rows_accepted": result["rows"]["read"] - result["rows"]["rejected"],
         "rows_duplicate": result["rows"]["duplicates"],
-        "rows_grown": result["rows"]["warehouse"],
+        "rows_added": result["rows"]["warehouse"],
         "bytes_shuffled": result["bytes_shuffled"],
         "rejected_range:items": 2,
         "rejected_value:channel": 1,
     }
-    assert result["rows"] == {"read": 11, "rejected": 2, "duplicates": 2, "warehouse": 7}
+    assert result["rows"] == {"read": 11, "rejected": 2, "duplicates": 2, "removed": 0, "warehouse": 7}

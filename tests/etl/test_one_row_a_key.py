@@ -32,7 +32,7 @@ def test_each_key_reaches_the_warehouse_once(world: Any) -> None:
     world.land({"a.csv": [payment(1), payment(2), payment(2)]})
     result = world.run()
     assert amounts(world) == {1: 10, 2: 10}
-    assert result["rows"] == {"read": 3, "rejected": 0, "duplicates": 1, "warehouse": 2}
+    assert result["rows"] == {"read": 3, "rejected": 0, "duplicates": 1, "removed": 0, "warehouse": 2}
     assert result["loads"] == 1
 
 
@@ -41,7 +41,7 @@ def test_a_run_without_anything_new_commits_nothing(world: Any) -> None:
     world.run()
     result = world.run()
     assert result["commit"] is None
-    assert result["rows"] == {"read": 0, "rejected": 0, "duplicates": 0, "warehouse": 0}
+    assert result["rows"] == {"read": 0, "rejected": 0, "duplicates": 0, "removed": 0, "warehouse": 0}
     assert len(world.query("SELECT DISTINCT commit_id FROM warehouse._covered")) == 1
 
 
@@ -59,7 +59,16 @@ def test_a_newer_generation_of_a_file_replaces_the_older(world: Any) -> None:
     world.land({"a.csv": [payment(2, "20"), payment(3, "30")]})
     result = world.run()
     assert amounts(world) == {2: 20, 3: 30}
-    assert result["rows"] == {"read": 2, "rejected": 0, "duplicates": 2, "warehouse": 0}
+    assert result["rows"] == {"read": 2, "rejected": 0, "duplicates": 1, "removed": 1, "warehouse": 0}
+
+
+def test_keys_that_leave_without_a_row_that_comes_are_no_duplicates(world: Any) -> None:
+    world.land({"a.csv": [payment(1), payment(2), payment(3)]})
+    world.run()
+    world.land({"a.csv": []})
+    result = world.run()
+    assert world.rows() == []
+    assert result["rows"] == {"read": 0, "rejected": 0, "duplicates": 0, "removed": 3, "warehouse": -3}
 
 
 def test_a_key_that_loses_its_row_falls_back_to_an_older_file_that_still_counts(
@@ -80,7 +89,7 @@ def test_an_older_generation_that_arrives_late_changes_nothing(world: Any) -> No
     world.land({"a.csv": [payment(1, "10"), payment(2, "10")]}, landed_at=MONDAY - timedelta(days=1))
     result = world.run()
     assert amounts(world) == {1: 20}
-    assert result["rows"] == {"read": 2, "rejected": 0, "duplicates": 2, "warehouse": 0}
+    assert result["rows"] == {"read": 2, "rejected": 0, "duplicates": 2, "removed": 0, "warehouse": 0}
 
 
 def test_a_file_that_could_not_be_read_supersedes_nothing(world: Any) -> None:
@@ -128,7 +137,7 @@ def test_a_step_that_is_repeated_after_its_commit_returns_the_same(world: Any) -
     assert context.storage.read_json(context.run.step_uri("etl")) == first
 
 
-def test_every_lake_row_is_a_duplicate_rejected_or_in_the_warehouse(world: Any) -> None:
+def test_every_lake_row_is_a_duplicate_rejected_removed_or_in_the_warehouse(world: Any) -> None:
     for number in range(4):
         world.land(
             {
@@ -138,9 +147,13 @@ def test_every_lake_row_is_a_duplicate_rejected_or_in_the_warehouse(world: Any) 
             }
         )
         world.run()
+    # A file that comes again without some of its keys.
+    world.land({"again.csv": [payment(200)]})
+    world.run()
     lake = world.query("SELECT COUNT(*) AS n FROM lake.payments")[0]["n"]
     rejected = world.query("SELECT COUNT(*) AS n FROM warehouse.payments_rejected")[0]["n"]
-    assert lake == world.total("read") == 56
+    assert lake == world.total("read") == 57
     assert rejected == world.total("rejected") == 8
     assert len(world.rows()) == world.total("warehouse") == 14
-    assert lake == world.total("duplicates") + rejected + len(world.rows())
+    assert world.total("removed") == 4
+    assert lake == world.total("duplicates") + rejected + world.total("removed") + len(world.rows())

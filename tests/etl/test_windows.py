@@ -170,6 +170,19 @@ def test_entities_are_cut_where_they_have_too_many_rows(
     assert all(width >= timedelta(days=9) / timedelta(microseconds=4) for _, width in cut["channel"])
 
 
+@pytest.mark.parametrize("name", ["t", "w", "l", "entity", "first", "n"])
+def test_an_entity_may_have_any_name(
+    make_world: Any, small_contract: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(slices, "ROWS_A_SLICE", 1)
+    windows = [{"entity": name, "lengths": ["30d"], "values": {"count": "*"}}]
+    world = make_world(small_contract({f"columns.{name}": {"type": "text"}, "features.windows": windows}))
+    for number in (1, 2):
+        world.land({f"{number}.csv": [{"payment": number, "paid_at": START, name: "x"}]})
+        world.run()
+    assert [row[f"{name}_count_30d"] for row in world.rows()] == [2, 2]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), max_size=30),
     st.lists(st.tuples(st.integers(0, 3), st.integers(-20, 20)), min_size=1, max_size=30),

@@ -71,8 +71,9 @@ class Landed:
             "_load_id": self.load_id,
             "_ingested_at": self.landed_at,
         }
-        columns = {name: self.rows[name] for name in self.rows.column_names}
-        columns.setdefault("_unparsed", pa.nulls(count, pa.string()))
+        # A file may be older than a column of the contract.
+        columns = {field.name: pa.nulls(count, field.type) for field in schema}
+        columns |= {name: self.rows[name] for name in self.rows.column_names}
         columns["_row"] = pa.array(range(1, count + 1), pa.int64())
         for name, value in lineage.items():
             columns[name] = pa.repeat(pa.scalar(value, schema.field(name).type), count)

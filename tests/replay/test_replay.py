@@ -33,13 +33,14 @@ def test_the_summary_has_the_shape_that_it_promises(replayed):
     summary = replayed.summary
     assert set(summary) == SUMMARY_KEYS
     assert set(summary["rows"]) == {
-        "landed", "quarantined", "lake", "duplicates", "rejected", "warehouse", "scored"}  # fmt: skip
+        "landed", "quarantined", "lake", "duplicates", "rejected", "removed", "warehouse", "scored"}  # fmt: skip
     for model in ("champion", "frozen"):
         assert set(summary["pooled"][model]) == {"n", "auc", "average_precision", "log_loss"}
     for run in summary["by_run"]:
-        assert set(run) == {"as_of", "rows", "rejected_by_reason", "bytes_shuffled"}
+        assert set(run) == {"as_of", "rows", "rebuilt", "rejected_by_reason", "bytes_shuffled"}
         assert set(run["rows"]) == {
-            "landed", "quarantined", "read", "rejected", "duplicates", "warehouse", "scored"}  # fmt: skip
+            "landed", "quarantined", "read", "rejected", "duplicates", "removed", "warehouse", "scored",
+        }  # fmt: skip
     for quarter in summary["quarters"]:
         assert set(quarter) == {"quarter", "n", "champion", "frozen"}
     for alarm in summary["alarms"]:
@@ -50,12 +51,12 @@ def test_every_row_is_accounted_for(replayed):
     rows = replayed.summary["rows"]
     assert rows["landed"] == 45211
     assert rows["landed"] == rows["quarantined"] + rows["lake"]
-    assert rows["lake"] == rows["duplicates"] + rows["rejected"] + rows["warehouse"]
+    assert rows["lake"] == rows["duplicates"] + rows["rejected"] + rows["removed"] + rows["warehouse"]
     by_run = [run["rows"] for run in replayed.summary["by_run"]]
     for fate in set(rows) - {"lake"}:
         assert sum(run[fate] for run in by_run) == rows[fate], fate
     for run in by_run:
-        assert run["read"] == run["rejected"] + run["duplicates"] + run["warehouse"]
+        assert run["read"] == run["rejected"] + run["duplicates"] + run["removed"] + run["warehouse"]
 
 
 def test_the_retrained_model_keeps_its_quality_and_the_frozen_one_does_not(replayed):

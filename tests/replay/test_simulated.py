@@ -84,7 +84,7 @@ def test_a_replay_with_dirt_accounts_for_every_row(
         [pq.read_table(file) for file in sorted(files.glob("*.parquet"))], promote_options="permissive"
     )
     assert rows["landed"] == landed.num_rows == rows["quarantined"] + rows["lake"]
-    assert rows["lake"] == rows["duplicates"] + rows["rejected"] + rows["warehouse"]
+    assert rows["lake"] == rows["duplicates"] + rows["rejected"] + rows["removed"] + rows["warehouse"]
     readable = landed.column("transaction_id").drop_null()
     repeated = len(readable) - len(readable.unique())
     assert repeated > 100

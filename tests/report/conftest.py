@@ -57,12 +57,12 @@ def made_report(features: int = 2, months: int = 10, **changes: object) -> Repor
             Event(month(5), "promotion", "model abc"),
         ],
         "rows": {
-            "landed": 100, "quarantined": 2, "lake": 98, "duplicates": 3, "rejected": 5, "warehouse": 90,
-            "scored": 60,
+            "landed": 100, "quarantined": 2, "lake": 98, "duplicates": 3, "rejected": 5, "removed": 0,
+            "warehouse": 90, "scored": 60,
         },
         "runs": [
             RunLine(
-                f"2023-{m + 1:02}", 50, 1, 49, 3, 1, 45, 30, {"range:amount": 2, "type:items": 1}, 12_345,
+                f"2023-{m + 1:02}", 50, 1, 49, 3, 1, 0, 45, 30, {"range:amount": 2, "type:items": 1}, 12_345,
                 1.5, 0.25, (0.71, 0.65), ("drift of amount 0.6",) * (m % 5), "drift",
                 "promoted abc, and a reason of some length",
             )

@@ -43,7 +43,13 @@ def over(world: World, as_of: Any, **results: Any) -> None:
 
 def etl(read: int, rejected: dict[str, int], duplicates: int, shuffled: int) -> dict[str, Any]:
     refused = sum(rejected.values())
-    rows = {"read": read, "rejected": refused, "duplicates": duplicates, "warehouse": read - refused - duplicates}
+    rows = {
+        "read": read,
+        "rejected": refused,
+        "duplicates": duplicates,
+        "removed": 0,
+        "warehouse": read - refused - duplicates,
+    }
     return {"rows": rows, "rejected": rejected, "bytes_shuffled": shuffled}
 
 
@@ -146,7 +152,7 @@ def test_rows_are_told_by_run_fate_and_reason(found: Reported) -> None:
     assert summary["rows"]["landed"] == 1015
     page = render(found.report)
     assert table(page, "rows")[0] == [
-        "2026-02-01", "413", "3", "410", "7", "3", "400", "5.0 kB", "0", "", "2.50",
+        "2026-02-01", "413", "3", "410", "7", "3", "0", "400", "5.0 kB", "0", "", "2.50",
     ]  # fmt: skip
     assert table(page, "reasons") == [["range:amount", "8", "2"], ["type:items", "1", "1"]]
 

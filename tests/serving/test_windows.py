@@ -430,6 +430,21 @@ def test_a_contract_without_windows_publishes_nothing(
     assert len(publications) == 0
 
 
+def test_a_row_of_the_future_is_nobodys_published_state(world: World, rows: pa.Table) -> None:
+    early = transactions(3, seed=1)
+    early["transaction_id"] = [1, 2, 3]
+    early["customer_id"] = [3, 3, 8_000_000]
+    early["occurred_at"] = [AS_OF, AS_OF + timedelta(microseconds=1), datetime(2150, 1, 1, tzinfo=UTC)]
+    world.arrive(early, AS_OF)
+    publications = Publications(world.storage, world.environment, world.contract)
+    publications.publish(world.warehouse, "c", AS_OF)
+    newest = publications.newest()
+    assert newest is not None
+    published = {row["key"]: row["as_of"] for row in newest.table("customer_id").to_pylist()}
+    assert published[3] == AS_OF
+    assert 8_000_000 not in published
+
+
 def test_etl_publishes_after_each_commit_what_its_own_rows_say(
     wallet: Contract, local_environment: Environment
 ) -> None:

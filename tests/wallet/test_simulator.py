@@ -223,7 +223,11 @@ class TestInjections:
         assert pc.mean(simulation.table(25)["amount"]).as_py() > 70
 
     @pytest.mark.parametrize(
-        "text", ["amounts", "amounts@", "amounts@x", "prices@3", "merchants@3:2", "amounts@3:0", "amounts@3:x"]
+        "text",
+        [
+            *("amounts", "amounts@", "amounts@x", "prices@3", "merchants@3:2", "amounts@3:0", "amounts@3:x"),
+            *("amounts@3:nan", "amounts@3:inf", "amounts@3:1e30", "fraud@3:nan", "merchants@3:nan"),
+        ],
     )
     def test_nonsense_is_refused(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"kind of|out of range|could not convert"):

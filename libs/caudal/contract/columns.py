@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from pydantic import Field, FiniteFloat
@@ -12,6 +13,32 @@ ColumnType = Literal["integer", "number", "decimal", "boolean", "category", "tex
 ORDERED_TYPES: tuple[ColumnType, ...] = ("integer", "number", "decimal")
 KEY_TYPES: tuple[ColumnType, ...] = ("integer", "decimal", "text", "category", "date", "timestamp")
 VERSION_TYPES: tuple[ColumnType, ...] = (*ORDERED_TYPES, "date", "timestamp")
+CLASS_TYPES: tuple[ColumnType, ...] = ("boolean", *ORDERED_TYPES, "category", "text")
+
+
+def class_value(kind: ColumnType, text: str) -> str | bool | int | float | Decimal:
+    """A value of one of `CLASS_TYPES` that a contract writes as text.
+
+    Raises:
+        ValueError: no column of the type holds such a value.
+    """
+    if kind == "boolean":
+        if text not in ("true", "false"):
+            raise ValueError(f"'{text}' is neither 'true' nor 'false'")
+        return text == "true"
+    if kind not in ORDERED_TYPES:
+        return text
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"'{text}' is no number") from error
+    if not value.is_finite() or abs(value) >= 1 << 63:
+        raise ValueError(f"'{text}' is out of range")
+    if kind == "number":
+        return float(value)
+    if value != round(value, 0 if kind == "integer" else 9):
+        raise ValueError(f"'{text}' has more places than a value of type {kind}")
+    return int(value) if kind == "integer" else value
 
 
 class CsvDialect(Section):

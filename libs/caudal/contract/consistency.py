@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from caudal.contract.columns import KEY_TYPES, ORDERED_TYPES, VERSION_TYPES
+from caudal.contract.columns import CLASS_TYPES, KEY_TYPES, ORDERED_TYPES, VERSION_TYPES, class_value
 from caudal.contract.modelling import TASK_METRICS, XgboostParameters
 from caudal.contract.monitoring import LIVE_METRICS
 from caudal.contract.values import format_duration
 from caudal.yaml_document import Path
 
 if TYPE_CHECKING:
+    from caudal.contract.columns import Column
     from caudal.contract.contract import Contract
     from caudal.contract.monitoring import Retrain
 
@@ -192,10 +193,12 @@ def _feature_mismatches(contract: Contract) -> Iterator[Mismatch]:
                     f"'{name}' is both a feature and in 'never' ({contract.never[name]})",
                     "remove it from one of the two",
                 )
-    for name in sorted({f.name for f in features.derived()} & set(contract.columns)):
+    # A warehouse does not see case.
+    columns = {name.lower(): name for name in contract.columns}
+    for name in sorted({f.name for f in features.derived() if f.name.lower() in columns}):
         yield Mismatch(
             ("features",),
-            f"the derived feature '{name}' has the name of a column",
+            f"the derived feature '{name}' has the name of the column '{columns[name.lower()]}'",
             "rename the column in the source",
         )
     yield from _ratio_mismatches(contract)
@@ -205,6 +208,12 @@ def _feature_mismatches(contract: Contract) -> Iterator[Mismatch]:
     for name in sorted({name for name in inputs if inputs.count(name) > 1}):
         yield Mismatch(("features",), f"the feature '{name}' occurs twice", "keep one of them")
     for i, window in enumerate(features.windows):
+        if window.entity == contract.label.column:
+            yield Mismatch(
+                ("features", "windows", i, "entity"),
+                f"the label '{window.entity}' names the entity: which rows a window holds would tell the label",
+                "name the column of whom or what the rows are about",
+            )
         for j, length in enumerate(window.lengths):
             if not length:
                 yield Mismatch(
@@ -258,8 +267,11 @@ def _aggregate_mismatches(contract: Contract, window: int, aggregate: str, name:
             f"a {column.type} has no {aggregate}",
             f"aggregate a column of type {', '.join(ORDERED_TYPES)}",
         )
-    if column is not None and aggregate == "rate" and column.type != "boolean" and name != contract.label.column:
-        yield Mismatch(path, f"a {column.type} has no rate", "aggregate the label, or a boolean")
+    if column is not None and aggregate == "rate" and column.type != "boolean":
+        if name != contract.label.column:
+            yield Mismatch(path, f"a {column.type} has no rate", "aggregate the label, or a boolean")
+        elif contract.label.positive is None:
+            yield Mismatch(path, "a label without 'positive' has no rate", "take its mean, or add label.positive")
 
 
 def _time_mismatches(contract: Contract) -> Iterator[Mismatch]:
@@ -299,18 +311,8 @@ def _label_mismatches(contract: Contract) -> Iterator[Mismatch]:
     column = contract.columns.get(contract.label.column)
     if contract.task == "binary" and contract.label.positive is None:
         yield Mismatch(("label",), "a binary task needs 'positive'", "say which value counts as 1")
-    if (
-        column is not None
-        and column.values is not None
-        and contract.label.positive is not None
-        and contract.label.positive not in column.values
-    ):
-        yield Mismatch(
-            ("label", "positive"),
-            f"'{contract.label.positive}' is not a value of '{contract.label.column}'",
-            f"choose one of {', '.join(column.values)}",
-        )
-
+    if column is not None and contract.label.positive is not None:
+        yield from _positive_mismatches(contract.label.positive, contract.label.column, column)
     if contract.task == "multiclass" and column is not None and column.values is None:
         yield Mismatch(
             ("label", "column"),
@@ -319,6 +321,30 @@ def _label_mismatches(contract: Contract) -> Iterator[Mismatch]:
         )
     if contract.task == "regression" and contract.monitor.class_drift is not None:
         yield Mismatch(("monitor", "class_drift"), "a regression has no classes", "remove the section")
+
+
+def _positive_mismatches(positive: str, name: str, column: Column) -> Iterator[Mismatch]:
+    if column.values is not None and positive not in column.values:
+        yield Mismatch(
+            ("label", "positive"),
+            f"'{positive}' is not a value of '{name}'",
+            f"choose one of {', '.join(column.values)}",
+        )
+    if column.type not in CLASS_TYPES:
+        yield Mismatch(
+            ("label", "positive"),
+            f"'{name}' is of type {column.type}, which has no classes",
+            f"choose a label of type {', '.join(CLASS_TYPES)}",
+        )
+        return
+    try:
+        class_value(column.type, positive)
+    except ValueError as error:
+        yield Mismatch(
+            ("label", "positive"),
+            f"{error}, and '{name}' is of type {column.type}",
+            "write the positive value as the column holds it",
+        )
 
 
 def _model_mismatches(contract: Contract) -> Iterator[Mismatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -14,10 +15,15 @@ from caudal.contract.features import Feature, Features
 from caudal.contract.modelling import Gate, Label, Model, Task
 from caudal.contract.monitoring import LIVE_METRICS, Monitor, Retrain
 from caudal.contract.serving import Serving
+from caudal.contract.values import format_duration
 from caudal.yaml_document import Document, Section
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_PART = 16
+"""Digits of the digest of one part."""
 
 
 class Contract(Section):
@@ -94,6 +100,38 @@ class Contract(Section):
     def digest(self) -> str:
         """SHA-256 of the contract's meaning: comments, order of keys and layout don't count."""
         return _digest(self.model_dump(mode="json"))
+
+    def rows_digests(self) -> dict[str, str]:
+        """A digest of each part of the contract on which the warehouse's rows depend, by its place.
+
+        As long as all stay the same, a run may add to rows that earlier runs left.
+        """
+        said = self.model_dump(mode="json")
+        features = said["features"]
+        windows = [
+            [
+                *(window.entity, aggregate, column, format_duration(length)),
+                format_duration(window.delay or timedelta()),
+                *([str(self.label.positive)] if (aggregate, column) == ("rate", self.label.column) else []),
+            ]
+            for window in self.features.windows
+            for length in window.lengths
+            for aggregate, columns in window.values.items()
+            for column in columns
+        ]
+        parts = {
+            **{name: said[name] for name in ("key", "event_time", "version", "time_zone")},
+            # In their order: of rows that nothing else orders, a hash over all columns decides.
+            "columns": [
+                [name, {k: v for k, v in column.items() if k not in ("unit", "personal")}]
+                for name, column in said["columns"].items()
+            ],
+            "features.calendar": sorted(features["calendar"]),
+            "features.windows": sorted(windows),
+        }
+        if "night" in features["calendar"]:
+            parts["features.night_hours"] = features["night_hours"]
+        return {name: _digest(part)[:_PART] for name, part in parts.items()}
 
     def model_digest(self) -> str:
         """SHA-256 of the sections that decide which model comes out of given rows."""

@@ -333,14 +333,17 @@ class BigQueryWarehouse(Warehouse):
                 covered = self._sql_name(covered_table())
                 contract, loads = script.value(commit.contract), script.values(commit.covered)
                 made, as_of = script.value(commit.id), script.value(commit.as_of)
+                digests = (
+                    "CAST(NULL AS STRING)" if commit.rows_digests is None else script.value(commit.rows_digests)
+                )
                 # A load is covered once, and was taken once: a commit that works it out anew takes over the first.
                 script.add(
-                    f"UPDATE {covered} SET commit_id = {made} "
+                    f"UPDATE {covered} SET commit_id = {made}, rows_digests = {digests} "
                     f"WHERE contract = {contract} AND load_id IN UNNEST({loads})"
                 )
                 script.add(
-                    f"INSERT INTO {covered} (contract, load_id, commit_id, as_of) "
-                    f"SELECT {contract}, l, {made}, {as_of} FROM UNNEST({loads}) AS l "
+                    f"INSERT INTO {covered} (contract, load_id, commit_id, as_of, rows_digests) "
+                    f"SELECT {contract}, l, {made}, {as_of}, {digests} FROM UNNEST({loads}) AS l "
                     f"WHERE l NOT IN (SELECT load_id FROM {covered} WHERE contract = {contract})"
                 )
             config = bigquery.QueryJobConfig(query_parameters=script.parameters)
@@ -381,7 +384,10 @@ class BigQueryWarehouse(Warehouse):
         table, name = replacement.table, self._sql_name(replacement.table)
         rows = stage(table, table.schema, replacement.rows) if replacement.rows else None
         parts = list(_parts(script, replacement))
-        if replacement.key is not None:
+        if replacement.whole:
+            for within in parts:
+                script.add(f"DELETE FROM {name} WHERE {within}")
+        elif replacement.key is not None:
             key = quoted(replacement.key)
             gone = [f"SELECT {key} FROM {rows}"] if rows else []
             if replacement.removed:

@@ -262,15 +262,15 @@ class DuckDBWarehouse(Warehouse):
             for replacement in commit.replacements:
                 _replace(cursor, replacement)
             # A load is covered once, and was taken once: a commit that works it out anew takes over the first.
-            loads = {**identity, "loads": list(commit.covered)}
+            loads = {**identity, "loads": list(commit.covered), "digests": commit.rows_digests}
             cursor.execute(
-                f"UPDATE {_name(covered_table())} SET commit_id = $id "
+                f"UPDATE {_name(covered_table())} SET commit_id = $id, rows_digests = $digests "
                 "WHERE contract = $contract AND load_id IN (SELECT unnest($loads::VARCHAR[]))",
                 loads,
             )
             cursor.execute(
-                f"INSERT INTO {_name(covered_table())} (contract, load_id, commit_id, as_of) "
-                "SELECT $contract, l, $id, $as_of FROM (SELECT unnest($loads::VARCHAR[]) AS l) "
+                f"INSERT INTO {_name(covered_table())} (contract, load_id, commit_id, as_of, rows_digests) "
+                "SELECT $contract, l, $id, $as_of, $digests FROM (SELECT unnest($loads::VARCHAR[]) AS l) "
                 f"WHERE l NOT IN (SELECT load_id FROM {_name(covered_table())} WHERE contract = $contract)",
                 {**loads, "as_of": commit.as_of},
             )
@@ -336,16 +336,18 @@ def _loaded(cursor: duckdb.DuckDBPyConnection, table: Table, load_id: str) -> Lo
 
 def _replace(cursor: duckdb.DuckDBPyConnection, replacement: Replacement) -> None:
     table = replacement.table
-    if replacement.key is not None:
-        within = ""
-        parameters: dict[str, Any] = {}
-        if table.partition_by is not None:
-            within = f"CAST({_quoted(table.partition_by)} AS DATE) IN (SELECT unnest($partitions::DATE[])) AND"
-            parameters = {"partitions": list(replacement.partitions)}
+    within = "TRUE"
+    parameters: dict[str, Any] = {}
+    if table.partition_by is not None:
+        within = f"CAST({_quoted(table.partition_by)} AS DATE) IN (SELECT unnest($partitions::DATE[]))"
+        parameters = {"partitions": list(replacement.partitions)}
+    if replacement.whole:
+        cursor.execute(f"DELETE FROM {_name(table)} WHERE {within}", parameters)
+    elif replacement.key is not None:
         for files, column in ((replacement.rows, replacement.key), (replacement.removed, "key")):
             if files:
                 cursor.execute(
-                    f"DELETE FROM {_name(table)} WHERE {within} {_quoted(replacement.key)} IN "
+                    f"DELETE FROM {_name(table)} WHERE {within} AND {_quoted(replacement.key)} IN "
                     f"(SELECT {_quoted(column)} FROM {_parquet(files)})",
                     parameters,
                 )

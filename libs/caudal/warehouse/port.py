@@ -47,6 +47,7 @@ class Replacement:
         removed: URIs of Parquet files with one column `key`: keys that go without a successor.
         partitions: every value of the partition column under which an old or a new row of these keys lies;
             nothing outside them is touched.
+        whole: every row in the partitions goes, whatever its key.
     """
 
     table: Table
@@ -54,6 +55,7 @@ class Replacement:
     key: str | None = None
     removed: tuple[str, ...] = ()
     partitions: tuple[date, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Commit:
         as_of: of the run that takes these loads.
         after: ids of the commits that covered the contract's loads when this one was planned, all of them. It was
             worked out from what they left, and is refused when that is no longer what lies there.
+        rows_digests: what the rows were made by (`caudal.tables.covered_table`).
     """
 
     id: str
@@ -75,6 +78,7 @@ class Commit:
     covered: tuple[str, ...]
     as_of: datetime
     after: tuple[str, ...] = ()
+    rows_digests: str | None = None
 
     def conflict(self) -> CommitConflict:
         """What an adapter raises when the contract's loads are not covered by exactly `after`."""
