@@ -80,7 +80,7 @@ def test_a_run_that_another_has_overtaken_is_resumed_with_nothing_to_do(world: A
 
     assert result["commit"] is None
     assert result["loads"] == 0
-    assert result["rows"] == {"read": 0, "rejected": 0, "duplicates": 0, "warehouse": 0}
+    assert result["rows"] == {"read": 0, "rejected": 0, "duplicates": 0, "removed": 0, "warehouse": 0}
     assert contents(world) == after
 
 
@@ -111,7 +111,7 @@ def test_two_runs_never_share_a_commit(world: Any) -> None:
     world.land({"a.csv": [payment(1)]})
     contexts = [world.context(), world.context(world.moment + timedelta(days=1))]
     done = list(LoadLedger(contexts[0].storage, world.environment.ledger("payments", "loads")).done())
-    one, other = (make_plan(done, {}, context) for context in contexts)
+    one, other = (make_plan(done, {}, (), context) for context in contexts)
     assert one.new == other.new
     assert one.commit != other.commit
 
