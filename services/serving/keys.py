@@ -43,13 +43,15 @@ def canonical(value: int | str | Decimal | date, zone: ZoneInfo) -> int | str:
     Raises:
         OverflowError: an instant that is none in UTC.
     """
+    if isinstance(value, (int, str)):
+        return value
     if isinstance(value, Decimal):
         text = f"{value:f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
         return "0" if text == "-0" else text
     if isinstance(value, datetime):
         return format_instant(located(value, zone))
-    return value.isoformat() if isinstance(value, date) else value
+    return value.isoformat()
 
 
 def located(value: datetime, zone: ZoneInfo) -> datetime:

@@ -143,8 +143,11 @@ class _Replay:
 
 def _last(scope: Scope, name: bytes) -> bytes | None:
     """The last header of a name."""
-    found = [value for key, value in scope["headers"] if key == name]
-    return found[-1] if found else None
+    for key, value in reversed(scope["headers"]):
+        if key == name:
+            found: bytes = value
+            return found
+    return None
 
 
 def _answer(found: _Refused) -> JSONResponse:

@@ -17,6 +17,7 @@ from caudal.backends import open_storage
 from caudal.contract import Contract, parse_contract
 from caudal.environment import Environment
 from caudal.package import Encoder, ModelPackage
+from serving import openapi
 from serving.instances import Instance
 from serving.models import ServedModel, contributions
 from serving.prediction_log import PredictionLog
@@ -57,6 +58,15 @@ def test_the_description_has_every_feature_with_its_limits_and_nothing_that_must
             assert (fields[name]["minimum"], fields[name]["maximum"]) == column.range
     assert set(schemas["Instance"]["required"]) == features | {bank_contract.key}
     assert schemas["Prediction"]["properties"]["prediction"]["enum"] == ["no", "yes"]
+
+
+def test_the_description_names_every_refusal_and_is_made_once_for_a_model(
+    bank_server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = bank_server.client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
+    assert set(answers) == {"200", "408", "413", "422", "429", "431", "500", "503"}
+    monkeypatch.setattr(openapi, "describe", lambda *_: pytest.fail("it was made again"))
+    assert bank_server.client.get("/openapi.json").status_code == 200
 
 
 def test_the_description_refers_only_to_what_it_holds(bank_server: Served) -> None:

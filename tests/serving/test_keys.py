@@ -64,6 +64,9 @@ def test_a_key_is_answered_logged_and_joined_as_the_warehouse_has_it(
             assert answer.json()["key"] == answered
             assert lines(quick.serving.prediction_log)[-1]["key"] == str(answered)
         assert server.predict(example(server)).status_code == 200
+        # The page sends what is no whole number as text.
+        field = f'data-path="[&quot;payment&quot;]" data-kind="{"number" if kind == "integer" else "text"}"'
+        assert field in server.client.get("/").text
         schema = server.client.get("/openapi.json").json()["components"]["schemas"]["Prediction"]
         assert schema["properties"]["key"]["type"] == ("integer" if kind == "integer" else "string")
     # A warning would quote the key, which may be personal.
