@@ -102,7 +102,10 @@ class World:
         rows = pa.Table.from_arrays(arrays, schema=table.schema)
         self._load(table, rows, f"arrival-{self.loads}")
         load_id = f"load{self.loads}"
-        before = self.warehouse.query(f"SELECT DISTINCT commit_id FROM {covered_table().sql_name}")
+        before = self.warehouse.query(
+            f"SELECT DISTINCT commit_id FROM {covered_table().sql_name} WHERE contract = @contract",
+            {"contract": self.contract.name},
+        )
         after = tuple(before.column("commit_id").to_pylist())
         self.warehouse.commit(Commit(load_id, self.contract.name, (), (load_id,), as_of, after))
         return rows

@@ -137,9 +137,9 @@ customer that is taken over 5 a day in the trickle, as `--inject fraud` does by 
 
 {table}
 
-A new kind of fraud is a small part of all rows, so it moves their distributions late, or not past a threshold at all;
-among the frauds whose labels are due it is soon a large part. `quality` tells that the model misses something,
-`class_drift` what it is ([why so](decisions/0013-drift-within-a-class.md)).
+A new kind of fraud is a small part of all rows, so it moves their distributions late, or not past a threshold at
+all; among the frauds whose labels are due it is soon a large part. `quality` tells that the model misses
+something, `class_drift` what it is ([why so](decisions/0013-drift-within-a-class.md)).
 
 ## Other distances
 

@@ -18,11 +18,11 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 def previous_as_of(context: StepContext) -> datetime:
     """The as-of of the run before this one, by what it measured; the beginning of time when there was none."""
     answer = context.warehouse.query(
-        f"SELECT MAX(as_of) AS previous FROM {monitoring_table().sql_name} "
+        f"SELECT MAX(as_of) AS latest FROM {monitoring_table().sql_name} "
         "WHERE contract = @contract AND step = 'outcomes' AND as_of < @as_of",
         {"contract": context.contract.name, "as_of": context.run.as_of},
     )
-    previous: datetime | None = answer.column("previous")[0].as_py()
+    previous: datetime | None = answer.column("latest")[0].as_py()
     return previous or BEGINNING
 
 

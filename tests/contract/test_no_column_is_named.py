@@ -43,7 +43,6 @@ OTHER_MEANINGS = {
     ("libs/caudal/package/calibration.py", "y"): "the second coordinate",
     ("pipeline/workflow/", "job"): "a Cloud Run job",
     ("services/etl_beam/", "default"): "how pyarrow joins schemas",
-    ("services/monitor/quality.py", "previous"): "a column of a query of its own",
     ("services/serving/openapi.py", "default"): "OpenAPI's own word",
 }
 """Where such a word stands alone and is no column."""

@@ -91,6 +91,9 @@ ELSEWHERE = {
     "curl -s http://127.0.0.1:8080/v1/predict -d @row.json": REQUEST,
     'curl -s "http://127.0.0.1:8080/v1/predict?reasons=3" -d @row.json': REQUEST,
     "curl -s http://127.0.0.1:8080/v1/model": REQUEST,
+    "python -m benchmarks.trial": Elsewhere(
+        "takes minutes", "tests/benchmarks/test_trial_proofs.py", "benchmarks.trial"
+    ),
     "python -m benchmarks.drift --write": Elsewhere(
         "takes half an hour", "tests/benchmarks/test_drift_lab.py", "lab.main()"
     ),

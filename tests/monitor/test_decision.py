@@ -113,6 +113,7 @@ def test_a_contract_that_says_nothing_does_not_loop_under_an_alarm_that_stands()
             as_of=now,
             alarms=frozenset({"drift"}),
             last_training=trained[-1] if trained else None,
+            last_attempt=trained[-1] if trained else None,
             trainings_within_budget=sum(when > now - timedelta(days=90) for when in trained),
         )
         if decide(facts, retrain, minimum_rows=2000).retrain:

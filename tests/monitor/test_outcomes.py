@@ -282,7 +282,7 @@ def test_what_a_failed_training_was_for_asks_again_after_the_cool_down(
 
 def test_failed_trainings_use_up_the_budget(trained: World, small_contract: Any) -> None:
     trained.contract = small_contract(
-        {"model.train_on.minimum": 200, "retrain.new_rows": 10_000,
+        {"model.train_on.minimum": 200, "retrain.new_rows": 10_000, "retrain.at_most_every": None,
          "retrain.budget": {"trainings": 2, "within": "30d"}}
     )  # fmt: skip
     trained.trainer = "a trainer that always fails"
@@ -292,8 +292,9 @@ def test_failed_trainings_use_up_the_budget(trained: World, small_contract: Any)
 
 def test_the_schedule_counts_from_the_last_training_that_did_not_fail(trained: World, small_contract: Any) -> None:
     trained.contract = small_contract(
-        {"model.train_on.minimum": 200, "retrain.at_least_every": "60d", "retrain.new_rows": 10_000}
-    )
+        {"model.train_on.minimum": 200, "retrain.at_least_every": "60d", "retrain.new_rows": 10_000,
+         "retrain.at_most_every": None}
+    )  # fmt: skip
     trained.arrive(payments(100, "2026-02-01", first_key=50_000), MARCH)
     first, second, third = day("2026-04-02"), day("2026-04-03"), day("2026-04-04")
     assert outcomes(trained.context(first))["reasons"] == ["schedule"]

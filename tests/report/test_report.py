@@ -82,7 +82,7 @@ def test_every_figure_with_its_interval_stands_in_a_table(report):
 def test_rows_by_fate_time_and_reasons_stand_in_tables(report):
     page = render(report)
     assert table(page, "rows")[0] == [
-        "2023-01", "50", "1", "49", "3", "1", "45", "12.3 kB", "30", "0.25", "1.50",
+        "2023-01", "50", "1", "49", "3", "1", "0", "45", "12.3 kB", "30", "0.25", "1.50",
     ]  # fmt: skip
     assert table(page, "reasons") == [["range:amount", "20", "10"], ["type:items", "10", "10"]]
 
