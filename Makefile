@@ -36,10 +36,13 @@ picture: $(VENV)/run.stamp ## Take the README's picture anew from the replay's r
 .PHONY: dev
 dev: $(VENV)/dev.stamp ## Install what development needs
 
+# A file's tests share what it makes, so they stay in one process; ARGS=-n0 runs all in this one.
+PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: lint ## Lint, check types, run every test (ARGS="..." for pytest's options)
 	@echo "==> pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## Lint, check the format and the types
