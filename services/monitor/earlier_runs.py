@@ -17,13 +17,24 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 def previous_as_of(context: StepContext) -> datetime:
     """The as-of of the run before this one, by what it measured; the beginning of time when there was none."""
+    _, latest = _runs_before(context, "outcomes")
+    return latest or BEGINNING
+
+
+def first_as_of(context: StepContext) -> datetime:
+    """The as-of of the contract's first run, by what it measured; this one's when there was none before."""
+    earliest, _ = _runs_before(context, "inputs")
+    return earliest or context.run.as_of
+
+
+def _runs_before(context: StepContext, step: str) -> tuple[datetime | None, datetime | None]:
+    """The as-of of the first and of the last run before this one whose step measured anything."""
     answer = context.warehouse.query(
-        f"SELECT MAX(as_of) AS latest FROM {monitoring_table().sql_name} "
-        "WHERE contract = @contract AND step = 'outcomes' AND as_of < @as_of",
-        {"contract": context.contract.name, "as_of": context.run.as_of},
+        f"SELECT MIN(as_of) AS earliest, MAX(as_of) AS latest FROM {monitoring_table().sql_name} "
+        "WHERE contract = @contract AND step = @step AND as_of < @as_of",
+        {"contract": context.contract.name, "step": step, "as_of": context.run.as_of},
     )
-    previous: datetime | None = answer.column("latest")[0].as_py()
-    return previous or BEGINNING
+    return answer.column("earliest")[0].as_py(), answer.column("latest")[0].as_py()
 
 
 def taken_after(contract: Contract, moment: datetime, table: str = "") -> tuple[str, dict[str, str | datetime]]:

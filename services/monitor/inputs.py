@@ -14,6 +14,7 @@ from caudal.sql import quoted
 from caudal.tables import monitoring_table, warehouse_table
 from monitor.divergence import higher_share_p_value
 from monitor.drift import Subject, Tested, drift_of, recent, verdicts
+from monitor.earlier_runs import first_as_of
 from monitor.histograms import Histogram, HistogramQuery
 from monitor.measurements import Measurement
 from monitor.warm_up import WarmUp
@@ -200,7 +201,7 @@ def _freshness(context: StepContext, arrived: Arrivals) -> Iterator[Measurement]
     as_of, within = context.run.as_of, context.contract.monitor.fresh_within
     if arrived.newest is None and within is None:
         return
-    age = (as_of - (arrived.newest or _first_look(context))) / _DAY
+    age = (as_of - (arrived.newest or first_as_of(context))) / _DAY
     rows = int(arrived.newest is not None)
     if within is None:
         yield Measurement("newest_event_age_days", age, rows)
@@ -208,14 +209,3 @@ def _freshness(context: StepContext, arrived: Arrivals) -> Iterator[Measurement]
     allowed = within / _DAY
     kind: AlarmKind | None = "freshness" if age > allowed else None
     yield Measurement("newest_event_age_days", age, rows, None, allowed, kind)
-
-
-def _first_look(context: StepContext) -> datetime:
-    """The as-of of the contract's first run, by what it measured; this one's when there was none before."""
-    answer = context.warehouse.query(
-        f"SELECT MIN(as_of) AS first FROM {monitoring_table().sql_name} "
-        "WHERE contract = @contract AND step = 'inputs' AND as_of < @as_of",
-        {"contract": context.contract.name, "as_of": context.run.as_of},
-    )
-    first: datetime | None = answer.column("first")[0].as_py()
-    return first or context.run.as_of

@@ -109,7 +109,7 @@ def live_arms(context: StepContext, loss: Loss, champion: Promotion, challenger:
     )
     judged = (
         f"SELECT n.key, n.p, {loss.sql('n.score', 'n.prediction')} AS x, "
-        f"{loss.truth if contract.task == 'binary' else '0.0'} AS y "
+        f"{loss.positive} AS y "
         f"FROM answered AS n JOIN {warehouse_table(contract).sql_name} AS w ON w.{quoted(contract.key)} = n.key "
         f"WHERE w._first_as_of > @since AND {loss.label} IS NOT NULL AND n.event_time <= @due AND {due}"
     )

@@ -31,6 +31,7 @@ class Loss:
     Attributes:
         label: the label's column, as the query names it.
         truth: the label as a number, for tasks that have one.
+        positive: 1 for the positive label; 0 in tasks without one.
         parameters: what the expressions use.
         unit: what a loss of 1 is, in the label's own unit squared.
         largest: no loss is above it; infinite for squared errors.
@@ -41,6 +42,7 @@ class Loss:
     parameters: Mapping[str, str | bool | int | float]
     unit: float = 1.0
     largest: float = 1.0
+    positive: str = "0.0"
 
     @staticmethod
     def of(contract: Contract, package: ModelPackage, table: str) -> Loss:
@@ -57,7 +59,8 @@ class Loss:
         if contract.task == "multiclass":
             return Loss(label, None, {})
         positive = label_value(contract, contract.label.positive or "")
-        return Loss(label, f"CASE WHEN {label} = @positive THEN 1.0 ELSE 0.0 END", {"positive": positive})
+        truth = f"CASE WHEN {label} = @positive THEN 1.0 ELSE 0.0 END"
+        return Loss(label, truth, {"positive": positive}, positive=truth)
 
     def sql(self, score: str, prediction: str) -> str:
         """The loss of a score and its prediction."""

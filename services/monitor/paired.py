@@ -109,7 +109,7 @@ def paired_losses(context: StepContext, loss: Loss, champion: Promotion, challen
     )
     compared = (
         f"SELECT n.served, {loss.sql('n.a', 'n.a_said')} AS a, {loss.sql('n.b', 'n.b_said')} AS b, "
-        f"{loss.truth if contract.task == 'binary' else '0.0'} AS y "
+        f"{loss.positive} AS y "
         f"FROM pairs AS n JOIN {warehouse_table(contract).sql_name} AS w ON w.{quoted(contract.key)} = n.key "
         f"WHERE w._first_as_of > @since AND {loss.label} IS NOT NULL AND {due}"
     )

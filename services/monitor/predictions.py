@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from caudal.tables import predictions_table
 from monitor.drift import Subject, Tested, drift_of, recent
 from monitor.histograms import HistogramQuery
-from monitor.live_predictions import live_predictions
 from monitor.measurements import Measurement, time_taken
 
 if TYPE_CHECKING:
     from caudal.package import ModelPackage
-    from caudal.promotions import Promotion, Promotions
     from caudal.step import StepContext
+    from monitor.live_predictions import LivePredictions
 
 
 def prediction_drift(
-    context: StepContext, promotions: Promotions, champion: Promotion, package: ModelPackage
+    context: StepContext, live: LivePredictions, package: ModelPackage
 ) -> tuple[list[Measurement], list[Tested]]:
     """The champion's live scores beside those that it gave on its judging rows: distances, and the test."""
     known = package.profile.get("scores")
@@ -26,8 +25,8 @@ def prediction_drift(
     monitor = context.contract.monitor
     profile = {"kind": "numeric", "missing": 0, **known}
     condition, parameters = recent("as_of", monitor.prediction_drift, context.run.as_of)
-    live, of_champion = live_predictions(context, promotions, champion)
-    query = HistogramQuery(f"(SELECT p.score, p.as_of {live}) AS live", condition, {**of_champion, **parameters})
+    rows = f"(SELECT p.score, p.as_of {live.sql}) AS live"
+    query = HistogramQuery(rows, condition, {**live.parameters, **parameters})
     query.add("score", profile, predictions_table(context.contract).schema.field("score").type)
     _, histograms = query.run(context.warehouse)
     subject = Subject("prediction_drift", "prediction_")

@@ -25,7 +25,6 @@ from caudal.metrics import (
 )
 from caudal.sql import quoted
 from monitor.earlier_runs import previous_as_of, taken_after
-from monitor.live_predictions import live_predictions
 from monitor.measurements import Measurement
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from caudal.contract.modelling import Task
     from caudal.contract.monitoring import Limit, Quality
     from caudal.package import ModelPackage
-    from caudal.promotions import Promotion, Promotions
     from caudal.step import StepContext
+    from monitor.live_predictions import LivePredictions
 
 Array = NDArray[Any]
 
@@ -60,19 +59,18 @@ class Judged:
         return len(self.labels)
 
 
-def due_predictions(context: StepContext, promotions: Promotions, champion: Promotion) -> Judged:
+def due_predictions(context: StepContext, live: LivePredictions) -> Judged:
     """The champion's live predictions whose labels are known and due."""
     contract, quality = context.contract, context.contract.monitor.quality
     previous = previous_as_of(context)
     taken, since = taken_after(contract, previous, "w")
-    live, parameters = live_predictions(context, promotions, champion)
     answer = context.warehouse.query(
         f"SELECT w.{quoted(contract.label.column)}, p.score, p.prediction, "
         f"(p.event_time > @due_before OR {taken}) AS newly_due "
-        f"{live} AND p.event_time <= @due AND w.{quoted(contract.label.column)} IS NOT NULL "
+        f"{live.sql} AND p.event_time <= @due AND w.{quoted(contract.label.column)} IS NOT NULL "
         f"ORDER BY p.event_time DESC, p.key LIMIT {quality.maximum_rows}",
         {
-            **parameters,
+            **live.parameters,
             "due": context.run.as_of - contract.label.due_after,
             "due_before": previous - contract.label.due_after,
             **since,

@@ -25,6 +25,7 @@ from monitor.facts import facts_of
 from monitor.inputs import arrivals, features, refused, volume_and_times
 from monitor.last_training import last_training
 from monitor.last_training import measurements as of_training
+from monitor.live_predictions import LivePredictions, live_predictions
 from monitor.measurements import Measurement, record
 from monitor.predictions import prediction_drift, scoring_time
 from monitor.quality import deciding_figure, due_predictions, quality_of
@@ -75,8 +76,9 @@ def outcomes(context: StepContext) -> StepResult:
         measured = [*scoring_time(context), *served.measurements()]
         quality, tried = None, None
         if champion is not None and package is not None:
-            measured += _drift(context, promotions, champion, package)
-            judged = due_predictions(context, promotions, champion)
+            live = live_predictions(context, promotions, champion)
+            measured += _drift(context, live, package)
+            judged = due_predictions(context, live)
             measured += quality_of(context, package, judged)
             quality = deciding_figure(context, judged, measured)
             tried = _trial(context, promotions, champion, package, measured)
@@ -107,11 +109,9 @@ def outcomes(context: StepContext) -> StepResult:
     }
 
 
-def _drift(
-    context: StepContext, promotions: Promotions, champion: Promotion, package: ModelPackage
-) -> list[Measurement]:
+def _drift(context: StepContext, live: LivePredictions, package: ModelPackage) -> list[Measurement]:
     """Drift of predictions and of each class's rows; one verdict over both."""
-    of_scores, tests = prediction_drift(context, promotions, champion, package)
+    of_scores, tests = prediction_drift(context, live, package)
     of_classes, more = class_drift(context, package)
     return [*of_scores, *of_classes, *verdicts([*tests, *more], context.contract.monitor.false_alarms)]
 
