@@ -189,8 +189,7 @@ class ObservabilityStack(Stack):
             "ERROR",
             "Serving can't see what is live",
             "A server could not read the ledger or load a model: promotions and rollbacks don't reach it.",
-            f'resource.type = "cloud_run_revision" AND resource.labels.service_name : '
-            f'"{self.deployment.names.serving("")}" AND jsonPayload.part = "ledger" AND severity >= ERROR',
+            f'{self._servers_logs()} AND jsonPayload.part = "ledger" AND severity >= ERROR',
         )
         self._threshold(
             "serving-slow",
@@ -201,6 +200,13 @@ class ObservabilityStack(Stack):
             aligner="ALIGN_PERCENTILE_99",
             threshold=1000.0,
             duration="600s",
+        )
+
+    def _servers_logs(self) -> str:
+        """The filter of what servers log."""
+        return (
+            'resource.type = "cloud_run_revision" AND '
+            f'resource.labels.service_name : "{self.deployment.names.serving("")}"'
         )
 
     def _database(self) -> None:
@@ -312,8 +318,7 @@ class ObservabilityStack(Stack):
             description="Each prediction that was served, as one row",
             destination=f"bigquery.googleapis.com/projects/{names.project}/datasets/{PREDICTIONS}",
             # The monitor reads the table that this makes (caudal.served.bigquery).
-            filter='resource.type = "cloud_run_revision" AND '
-            f'resource.labels.service_name : "{names.serving("")}" AND jsonPayload.message = "{MESSAGE}"',
+            filter=f'{self._servers_logs()} AND jsonPayload.message = "{MESSAGE}"',
             bigquery_options={"use_partitioned_tables": True},
             unique_writer_identity=True,
         )

@@ -19,6 +19,9 @@ MOST_BRACKETS = 500
 
 _NO_OBJECT = re.compile(rb"\n[^{\n]")
 
+UNPARSABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+"""What Arrow's reader raises for lines that it can't take: broken ones, and values that don't go together."""
+
 Parsed = TypeVar("Parsed")
 
 
@@ -28,7 +31,7 @@ def parse_objects(
     """One row a line that is not empty.
 
     Raises:
-        ArrowInvalid, ArrowNotImplementedError: some line is broken, is no UTF-8, or is anything but one object
+        UNPARSABLE: some line is broken, is no UTF-8, or is anything but one object
             that begins with the line; `in_runs` finds which.
     """
     if block[:1] not in (b"", b"{", b"\n") or _NO_OBJECT.search(block) is not None:
@@ -52,7 +55,7 @@ def in_runs(
     """Parses lines together, halving those that don't go together.
 
     Args:
-        parse: raises ArrowInvalid or ArrowNotImplementedError for a block that it can't take.
+        parse: raises one of UNPARSABLE for a block that it can't take.
         smallest: runs of so many lines are not halved further.
 
     Yields:
@@ -64,7 +67,7 @@ def in_runs(
         start, stop = pending.pop()
         try:
             parsed = parse(b"\n".join(lines[start:stop]))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except UNPARSABLE:
             if stop - start > smallest:
                 middle = (start + stop) // 2
                 pending += [(middle, stop), (start, middle)]

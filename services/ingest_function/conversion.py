@@ -162,9 +162,9 @@ def _text_or_hex(values: pa.Array) -> pa.Array:
 def _uuid_text(values: pa.Array) -> pa.Array:
     """UUIDs as RFC 9562 writes them, such as `f81d4fae-7dec-11d0-a765-00a0c91e6bf6`."""
     digits = b"".join(pc.fill_null(values, bytes(16)).to_pylist()).hex().encode()
-    written = np.full((len(values), 36), b"-")
-    written[:, [i for i in range(36) if i not in (8, 13, 18, 23)]] = np.frombuffer(digits, "S1").reshape(-1, 32)
-    texts = pa.array(written.reshape(-1).view("S36"), pa.binary()).cast(pa.string())
+    letters = np.full((len(values), 36), b"-")
+    letters[:, [i for i in range(36) if i not in (8, 13, 18, 23)]] = np.frombuffer(digits, "S1").reshape(-1, 32)
+    texts = pa.array(letters.reshape(-1).view("S36"), pa.binary()).cast(pa.string())
     return pc.if_else(pc.is_valid(values), texts, None)
 
 

@@ -19,7 +19,7 @@ import pyarrow.json as pj
 
 from caudal.contract import Contract
 from caudal.errors import UnreadableObject
-from caudal.json_lines import in_runs, parse_objects
+from caudal.json_lines import UNPARSABLE, in_runs, parse_objects
 from caudal.line_blocks import blocks_of_lines
 from ingest_function.conversion import EXACT_BELOW, plain_number, written
 from ingest_function.records import BrokenRecord, RawBatch, SetAside
@@ -83,11 +83,11 @@ class _Blocks:
         """A block's records.
 
         Raises:
-            ArrowInvalid, ArrowNotImplementedError: a line is broken, or values don't come out as they would alone.
+            UNPARSABLE: a line is broken, or values don't come out as they would alone.
         """
         try:
             table = _parse_with(block, self._text)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except UNPARSABLE:
             # Numbers where the contract has text. Which columns have them shows without any types given.
             table = _parse_with(block, frozenset())
             self._text -= {field.name for field in table.schema if not _is_text(field.type)}

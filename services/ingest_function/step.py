@@ -213,7 +213,8 @@ def _enter(context: StepContext, ledger: LoadLedger, staged: list[dict[str, Any]
         except AlreadyExists:
             continue
         _load(context, ledger, number, intent)
-        waiting = [load for load in waiting if load not in loads]
+        entered = {load["load_id"] for load in loads}
+        waiting = [load for load in waiting if load["load_id"] not in entered]
 
 
 def _load(context: StepContext, ledger: LoadLedger, number: int, intent: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from caudal.json_lines import in_runs, parse_objects
+from caudal.json_lines import UNPARSABLE, in_runs, parse_objects
 from caudal.line_blocks import blocks_of_lines
 from caudal.served.port import LINE, MESSAGE, Part, ServedLines
 
@@ -69,7 +69,7 @@ def _read(block: bytes) -> tuple[pa.Table, int]:
     """The rows of a block of lines, and how many lines are broken."""
     try:
         return _parsed(block), 0
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except UNPARSABLE:
         lines = [line for line in block.split(b"\n") if line.strip()]
     runs = list(in_runs(lines, _parsed))
     found = [table for _, _, table in runs if table is not None]
